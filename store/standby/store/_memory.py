@@ -1,0 +1,136 @@
+"""The store that needs nothing: everything in this process's memory, gone with it.
+
+Nothing here awaits between a check and the act that follows from it, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import anyio
+
+from ._protocols import Snapshot
+from ._standing import CLEAN, Effect, Standing, changed
+
+
+class MemoryCatalog:
+    """A catalog that is what it was last given."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._changed = anyio.Event()
+
+    def snapshot(self) -> Snapshot:
+        """The newest version."""
+        return self._snapshot
+
+    def replace(self, snapshot: Snapshot) -> Snapshot:
+        """Make ``snapshot`` the newest version, numbered one above the present one; runs in flight keep theirs."""
+        self._snapshot = replace(snapshot, version=self._snapshot.version + 1)
+        event, self._changed = self._changed, anyio.Event()
+        event.set()
+        return self._snapshot
+
+    async def changed(self, version: int) -> Snapshot:
+        """Wait until the newest version is not ``version``, and return it."""
+        while self._snapshot.version == version:
+            await self._changed.wait()
+        return self._snapshot
+
+
+class MemoryState:
+    """Run-time state in a dict: one `Standing` for each domain that something is held against."""
+
+    trouble: str | None = None
+
+    def __init__(self) -> None:
+        self._standings: dict[str, Standing] = {}
+        self._generation = 0
+        self._changed = anyio.Event()
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change."""
+        return self._generation
+
+    def standing(self, domain: str) -> Standing | None:
+        """What is known of ``domain``; `None` where nothing is held against it."""
+        return self._standings.get(domain)
+
+    def standings(self) -> Mapping[str, Standing]:
+        """Every domain that something is known of."""
+        return dict(self._standings)
+
+    async def apply(self, effects: Sequence[Effect]) -> None:
+        """Make the effects true."""
+        self.apply_now(effects)
+
+    def apply_now(self, effects: Sequence[Effect]) -> None:
+        """`apply`, for callers that cannot await."""
+        for effect in effects:
+            self.put(effect.domain, changed(self._standings.get(effect.domain, CLEAN), effect))
+
+    def put(self, domain: str, standing: Standing) -> None:
+        """Let ``standing`` be what is known of ``domain``."""
+        if standing == self._standings.get(domain, CLEAN):
+            return
+        if standing == CLEAN:
+            del self._standings[domain]
+        else:
+            self._standings[domain] = standing
+        self._generation += 1
+        event, self._changed = self._changed, anyio.Event()
+        event.set()
+
+    async def lease_probe(self, domains: Sequence[str], holder: str, now: float, until: float) -> bool:
+        """Take the probe of every one of these half-open domains for ``holder``, or of none."""
+        standings = {domain: self._standings.get(domain, CLEAN) for domain in domains}
+        if any(held.probe_until > now and held.probe_holder != holder for held in standings.values()):
+            return False
+        for domain, standing in standings.items():
+            self.put(domain, replace(standing, probe_holder=holder, probe_until=until))
+        return True
+
+    async def return_probe(self, domains: Sequence[str], holder: str) -> None:
+        """Give back what ``holder`` still holds of these."""
+        for domain in domains:
+            standing = self._standings.get(domain, CLEAN)
+            if standing.probe_holder == holder:
+                self.put(domain, replace(standing, probe_holder="", probe_until=0.0))
+
+    async def changed(self, generation: int) -> None:
+        """Wait until `generation` is not ``generation``."""
+        while self._generation == generation:
+            await self._changed.wait()
+
+
+class MemoryHistory:
+    """The last ``capacity`` records."""
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity = capacity
+        self._records: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Keep one record; the oldest makes room."""
+        self._records[record["run_id"]] = record
+        self._records.move_to_end(record["run_id"])
+        while len(self._records) > self._capacity:
+            self._records.popitem(last=False)
+
+    async def get(self, run_id: str) -> Mapping[str, Any] | None:
+        """The record of one run; `None` where it is not, or no longer, known."""
+        return self._records.get(run_id)
+
+    async def newest(self, limit: int = 100, before: str | None = None) -> Sequence[Mapping[str, Any]]:
+        """The newest records first, at most ``limit``; only those older than the run ``before``, where given."""
+        records = iter(reversed(self._records.values()))
+        if before is not None:
+            for record in records:
+                if record["run_id"] == before:
+                    break
+        return list(islice(records, limit))

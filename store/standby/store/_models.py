@@ -1,0 +1,370 @@
+"""What operators write: providers, policies, models and their candidates.
+
+Pydantic stands at this border and nowhere deeper. A policy's keys are camelCase, as they are stored, and snake_case
+is accepted too; everything around the policies is snake_case. Unknown keys, wrong types, negative numbers and unknown
+categories or actions are errors, each with its path, all at once.
+
+A value left out has the default written here. ``model_fields_set`` tells "left out" from "written as null or empty",
+and that is what lets a candidate's override replace the gateway's policy key by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+Category = Literal[
+    "insufficient_balance",
+    "rate_limit",
+    "network",
+    "timeout",
+    "stream_error",
+    "provider_overloaded",
+    "provider_5xx",
+    "user_permission",
+    "auth_error",
+    "unsupported_model",
+    "request_error",
+    "client_error",
+]
+Action = Literal["next", "cooldown_and_next", "disable_and_next"]
+Scope = Literal["candidate", "credential", "credential_model", "provider"]
+
+CATEGORIES: Final[tuple[str, ...]] = get_args(Category)
+"""The twelve categories of the decision contract, in the order in which they are tested for."""
+
+
+def _known_category(written: str) -> str:
+    folded = written.strip().lower()
+    if folded and folded not in CATEGORIES:
+        raise PydanticCustomError(
+            "unknown_category",
+            "unknown category; allowed: {allowed}",
+            {"allowed": ", ".join(CATEGORIES)},
+        )
+    return written
+
+
+def _null_is_empty(value: Any) -> Any:
+    return [] if value is None else value
+
+
+def _refuse(value: Any) -> Any:
+    if value is not None:
+        raise PydanticCustomError("not_supported_yet", "is not supported yet; leave it out")
+    return value
+
+
+_CATEGORY_SCHEMA = {"type": "string", "enum": list(CATEGORIES)}
+
+WrittenCategory = Annotated[str, AfterValidator(_known_category), WithJsonSchema(_CATEGORY_SCHEMA)]
+"""A category as the policy wrote it; case and padding are kept for the record and ignored in matching."""
+
+StatusCode = Annotated[int, Field(ge=0, le=999)]
+
+Categories = Annotated[list[WrittenCategory], BeforeValidator(_null_is_empty)]
+Codes = Annotated[list[str], BeforeValidator(_null_is_empty)]
+StatusCodes = Annotated[list[StatusCode], BeforeValidator(_null_is_empty)]
+Keywords = Annotated[list[str], BeforeValidator(_null_is_empty)]
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveCount = Annotated[int, Field(gt=0)]
+NotYet = Annotated[None, BeforeValidator(_refuse), Field(description="Not supported yet; refused by name.")]
+"""A key of the contract that this version refuses, instead of accepting and ignoring it."""
+
+
+class Section(BaseModel):
+    """A part of the document whose keys are snake_case."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+class Policy(Section):
+    """A part of the document whose written keys are camelCase; snake_case is accepted too."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+P = TypeVar("P", bound=Policy)
+
+
+def overlaid(base: P, over: P | None) -> P:
+    """``over`` laid over ``base`` key by key: a key that ``over`` wrote, even empty or null, replaces the base's."""
+    if over is None or not over.model_fields_set:
+        return base
+    return base.model_copy(update={name: getattr(over, name) for name in over.model_fields_set})
+
+
+# -- gateway-wide policies ---------------------------------------------------------------------------------------
+
+
+class HardStopPolicy(Policy):
+    """Failures after which nothing else is tried."""
+
+    enabled: bool = True
+    categories: Categories = []
+    codes: Codes = []
+    status_codes: StatusCodes = []
+    keywords: Keywords = []
+
+
+class FailoverPolicy(Policy):
+    """Which failures move the run to the next candidate, and what that does to this one."""
+
+    enabled: bool = True
+    deny_categories: Categories = []
+    deny_codes: Codes = []
+    deny_status_codes: StatusCodes = []
+    deny_keywords: Keywords = []
+    allow_categories: Categories = []
+    allow_codes: Codes = []
+    allow_status_codes: StatusCodes = []
+    allow_keywords: Keywords = []
+    actions: dict[WrittenCategory, Action] | None = None
+    """What happens to the candidate that is given up, by category; `next` where a category is missing."""
+    cooldown_seconds: Seconds | None = None
+    """How long `cooldown_and_next` leaves a candidate out, in seconds; 300 where missing or 0."""
+    cooldown_multiplier: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    """Each cooldown in a row is this much longer than the one before."""
+    max_cooldown_seconds: PositiveSeconds = 3600.0
+    """No cooldown, grown or hinted by the server, is longer than this, in seconds."""
+    eject_after: Annotated[int, Field(ge=0)] = 5
+    """This many failures in a row cool a candidate down whatever the action; 0 turns it off."""
+
+
+class PriorityDemotePolicy(Policy):
+    """Which failures lower a candidate's rank, by how much, and how that wears off."""
+
+    enabled: bool = False
+    categories: Categories = []
+    codes: Codes = []
+    status_codes: StatusCodes = []
+    keywords: Keywords = []
+    demote_step: Annotated[int, Field(ge=0)] | None = None
+    """What one incident adds to the candidate's effective priority; 100 where missing or 0."""
+    restore_seconds: Seconds = 600.0
+    """A demotion wears off one step at a time, each after this many seconds; 0 keeps it until restored."""
+
+
+DEFAULT_SCOPES: Final[Mapping[str, Scope]] = {
+    "rate_limit": "credential_model",
+    "auth_error": "credential",
+    "insufficient_balance": "credential",
+    "provider_overloaded": "provider",
+}
+"""What a failure's cooldown covers, by category; the candidate alone where a category is missing."""
+
+
+def _known_status(written: str) -> str:
+    if written.strip().lower() == "observe":
+        raise PydanticCustomError("not_supported_yet", "`observe` is not supported yet; use active or disabled")
+    return written
+
+
+class RunnerPolicy(Policy):
+    """One gateway-wide policy (`gateway_runner_policies`)."""
+
+    status: Annotated[str, AfterValidator(_known_status)] = "active"
+    """`active` (or empty); anything else disables the policy: every failure stops the run."""
+    hard_stop_policy: HardStopPolicy = HardStopPolicy()
+    failover_policy: FailoverPolicy = FailoverPolicy()
+    priority_demote_policy: PriorityDemotePolicy = PriorityDemotePolicy()
+    scopes: dict[WrittenCategory, Scope] = {}
+    """What a cooldown covers, by category, laid over the defaults."""
+
+
+# -- per-candidate policies --------------------------------------------------------------------------------------
+
+
+class Backoff(Policy):
+    """How long to wait before the same candidate is tried again."""
+
+    initial_seconds: Seconds = 0.5
+    max_seconds: Seconds = 8.0
+    multiplier: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    jitter: Literal["full", "none"] = "full"
+    """`full` draws each wait between 0 and its bound, so that callers who failed together do not return together."""
+
+
+class RetryPolicy(Policy):
+    """Whether and how often the same candidate is tried again."""
+
+    enabled: bool = True
+    max_attempts: PositiveCount = 2
+    """Tries of one candidate in one run, the first included."""
+    deny_categories: Categories = []
+    deny_codes: Codes = []
+    deny_status_codes: StatusCodes = []
+    deny_keywords: Keywords = []
+    allow_categories: Categories = []
+    allow_codes: Codes = []
+    allow_status_codes: StatusCodes = []
+    allow_keywords: Keywords = []
+    backoff: Backoff = Backoff()
+
+
+class RateLimitPolicy(Policy):
+    """What this process allows itself, so that the provider need not refuse; nothing is limited where left out."""
+
+    requests_per_minute: PositiveCount | None = None
+    tokens_per_minute: PositiveCount | None = None
+    concurrency: PositiveCount | None = None
+
+
+class AttemptTimeouts(Policy):
+    """The clocks of one try."""
+
+    attempt_seconds: PositiveSeconds = 60.0
+    """From the first byte sent to the whole answer."""
+    first_token_seconds: NotYet = None
+    idle_seconds: NotYet = None
+
+
+class RuntimePolicy(Policy):
+    """One per-candidate policy set (`model_runtime_policy_sets`)."""
+
+    retry_policy: RetryPolicy = RetryPolicy()
+    rate_limit_policy: RateLimitPolicy = RateLimitPolicy()
+    timeouts: AttemptTimeouts = AttemptTimeouts()
+
+
+class RuntimePolicyOverride(Policy):
+    """A candidate's own policies, each laid over the shared one key by key."""
+
+    failover_policy: FailoverPolicy | None = None
+    retry_policy: RetryPolicy | None = None
+    rate_limit_policy: RateLimitPolicy | None = None
+    timeouts: AttemptTimeouts | None = None
+
+
+# -- providers ---------------------------------------------------------------------------------------------------
+
+
+class ProviderTimeouts(Policy):
+    """The clocks of one connection."""
+
+    connect_seconds: PositiveSeconds = 5.0
+    """Until a new connection is open, TLS included."""
+
+
+class Provider(Section):
+    """Where and as whom calls are sent."""
+
+    client: str
+    """The client that speaks this provider's dialect: `openai` for every OpenAI-compatible server."""
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    """An http or https address, up to the part that all endpoints share; the client's own where left out."""
+    api_key: SecretStr | None = None
+    api_keys: NotYet = None
+    headers: dict[str, SecretStr] = {}
+    """Extra headers of every call; their values are secret."""
+    timeouts: ProviderTimeouts = ProviderTimeouts()
+
+
+# -- models ------------------------------------------------------------------------------------------------------
+
+
+class Candidate(Section):
+    """One way to serve a model: a provider, its name of the model, and how it ranks."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+    """Its name in records, headers and the admin API: letters, digits and `_ . : -`."""
+    provider: str
+    model: Annotated[str, Field(min_length=1)]
+    """The provider's name of the model."""
+    priority: int = 100
+    """Smaller is tried first; demotion adds to it."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Its share of first tries among candidates of equal rank."""
+    runtime_policy: str | None = None
+    runtime_policy_override: Annotated[RuntimePolicyOverride, Field(alias="runtimePolicyOverride")] = (
+        RuntimePolicyOverride()
+    )
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Queue(Policy):
+    """Where runs wait for local capacity."""
+
+    max_waiting: Annotated[int, Field(ge=0)] = 100
+    """How many runs may wait at once; 0 turns the queue off."""
+    max_wait_seconds: Seconds = 30.0
+
+
+class ModelTimeouts(Policy):
+    """The clock of one run."""
+
+    total_seconds: PositiveSeconds = 120.0
+    """From the call to `run` to its answer: every try, wait and queue included."""
+
+
+class Model(Section):
+    """What callers ask for: a name, and its candidates."""
+
+    runner_policy: str | None = None
+    """A name under `runner_policies`; `recommended` where left out."""
+    timeouts: ModelTimeouts = ModelTimeouts()
+    queue: Queue = Queue()
+    hedge: NotYet = None
+    commit: NotYet = None
+    candidates: Annotated[list[Candidate], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Self:
+        seen: set[str] = set()
+        for candidate in self.candidates:
+            if candidate.id in seen:
+                raise PydanticCustomError("repeated_candidate", "two candidates are named {id}", {"id": candidate.id})
+            seen.add(candidate.id)
+        return self
+
+
+# -- built-in policies -------------------------------------------------------------------------------------------
+
+_OUTAGES = ["timeout", "network", "stream_error", "provider_5xx"]
+
+RECOMMENDED: Final = RunnerPolicy(
+    failover_policy=FailoverPolicy(
+        allow_categories=[
+            "rate_limit",
+            *["timeout", "network", "stream_error", "provider_overloaded", "provider_5xx"],
+            *["auth_error", "insufficient_balance", "unsupported_model"],
+        ],
+        actions={
+            "rate_limit": "cooldown_and_next",
+            "provider_overloaded": "cooldown_and_next",
+            "auth_error": "cooldown_and_next",
+            "insufficient_balance": "cooldown_and_next",
+        },
+        cooldown_seconds=60.0,
+    ),
+    priority_demote_policy=PriorityDemotePolicy(enabled=True, categories=_OUTAGES, demote_step=100),
+)
+RECOMMENDED_RUNTIME: Final = RuntimePolicy(
+    retry_policy=RetryPolicy(max_attempts=2, deny_categories=["rate_limit", "insufficient_balance"])
+)
+BUILT_IN_RUNNER_POLICIES: Final[Mapping[str, RunnerPolicy]] = {
+    "recommended": RECOMMENDED,
+    "bare": RunnerPolicy(),
+}
+BUILT_IN_RUNTIME_POLICIES: Final[Mapping[str, RuntimePolicy]] = {
+    "recommended": RECOMMENDED_RUNTIME,
+    "bare": RuntimePolicy(),
+}

@@ -1,0 +1,205 @@
+"""What is held against one failure domain, and how each effect of a run or an operator changes it. Pure.
+
+A domain is a string: ``candidate:chat/primary``, ``credential:openai``, ``credential_model:openai/gpt-4o`` or
+``provider:openai``. Every store keeps one `Standing` a domain and changes it by `changed()` alone, so memory, SQL and
+shared stores cannot disagree about what an effect means. Three rules make that safe with many writers:
+
+1. A cooldown is extended, never shortened, but by an operator or by a success of a later attempt.
+2. A demotion counts once per incident: a failure of an attempt that began before the last demotion adds nothing.
+3. A success of an attempt that began before the last cooldown proves nothing, and changes nothing.
+
+All times are seconds since the epoch; all durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one failure domain. The defaults mean: nothing is held against it."""
+
+    cooling_until: float = 0.0
+    cooled_at: float = 0.0
+    cooldowns_in_row: int = 0
+    cooled_for: str = ""
+    failures_in_row: int = 0
+    disabled_at: float = 0.0
+    disabled_by: str = ""
+    disabled_why: str = ""
+    demoted: int = 0
+    demoted_at: float = 0.0
+    demoted_for: str = ""
+    demote_step: int = 0
+    restore_seconds: float = 0.0
+    probe_holder: str = ""
+    probe_until: float = 0.0
+
+    @property
+    def disabled(self) -> bool:
+        """Left out until an operator enables it."""
+        return self.disabled_at > 0
+
+    def cooling(self, now: float) -> bool:
+        """Left out for now."""
+        return self.cooling_until > now
+
+    def half_open(self, now: float) -> bool:
+        """Its cooldown has ended and nobody has proved it well yet: one run may probe."""
+        return self.cooldowns_in_row > 0 and self.cooling_until <= now
+
+    def demotion(self, now: float) -> int:
+        """What is added to the candidate's priority at ``now``: it wears off one step each ``restore_seconds``."""
+        if not self.demoted or not self.restore_seconds:
+            return self.demoted
+        worn_off = int((now - self.demoted_at) / self.restore_seconds) * self.demote_step
+        return max(0, self.demoted - worn_off)
+
+    def demotion_changes_at(self, now: float) -> float:
+        """When `demotion` is next smaller than it is at ``now``; infinity where it stays."""
+        if not self.restore_seconds or not self.demotion(now):
+            return float("inf")
+        steps = int((now - self.demoted_at) / self.restore_seconds) + 1
+        return self.demoted_at + steps * self.restore_seconds
+
+
+CLEAN = Standing()
+
+
+@dataclass(frozen=True, slots=True)
+class Cool:
+    """Leave the domain out until ``until``; ``in_row`` counts this cooldown and those before it without a success."""
+
+    domain: str
+    at: float
+    until: float
+    in_row: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disable:
+    """Leave the domain out until somebody enables it."""
+
+    domain: str
+    at: float
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """An operator's word: no longer disabled."""
+
+    domain: str
+    at: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """An operator's word: cooldown, demotion and counted failures are forgotten; a disablement is not."""
+
+    domain: str
+    at: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demote:
+    """Add ``step`` to the domain's demotion, unless the failed attempt began before the last demotion."""
+
+    domain: str
+    at: float
+    began_at: float
+    step: int
+    restore_seconds: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One more failure in a row."""
+
+    domain: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """An attempt that began at ``began_at`` succeeded: the domain is well."""
+
+    domain: str
+    at: float
+    began_at: float
+
+
+Effect = Cool | Disable | Enable | Restore | Demote | Failed | Succeeded
+
+
+def changed(standing: Standing, effect: Effect) -> Standing:
+    """The standing after ``effect``; the same object where the effect changes nothing."""
+    match effect:
+        case Cool(_, at, until, in_row, cause):
+            return _cooled(standing, at, until, in_row, cause)
+        case Disable(_, at, by, why):
+            if standing.disabled:
+                return standing
+            return replace(standing, disabled_at=at, disabled_by=by, disabled_why=why)
+        case Enable():
+            return replace(standing, disabled_at=0.0, disabled_by="", disabled_why="")
+        case Restore():
+            return Standing(
+                disabled_at=standing.disabled_at, disabled_by=standing.disabled_by, disabled_why=standing.disabled_why
+            )
+        case Demote():
+            return _demoted(standing, effect)
+        case Failed():
+            return replace(standing, failures_in_row=standing.failures_in_row + 1)
+        case Succeeded(_, _, began_at):
+            return _succeeded(standing, began_at)
+        case _:
+            assert_never(effect)
+
+
+def _cooled(standing: Standing, at: float, until: float, in_row: int, cause: str) -> Standing:
+    if until <= standing.cooling_until:
+        return standing
+    return replace(
+        standing,
+        cooling_until=until,
+        cooled_at=at,
+        cooldowns_in_row=max(in_row, standing.cooldowns_in_row),
+        cooled_for=cause,
+        probe_holder="",
+        probe_until=0.0,
+    )
+
+
+def _demoted(standing: Standing, effect: Demote) -> Standing:
+    if effect.began_at < standing.demoted_at:
+        return standing
+    return replace(
+        standing,
+        demoted=standing.demotion(effect.at) + effect.step,
+        demoted_at=effect.at,
+        demoted_for=effect.cause,
+        demote_step=effect.step,
+        restore_seconds=effect.restore_seconds,
+    )
+
+
+def _succeeded(standing: Standing, began_at: float) -> Standing:
+    if began_at < standing.cooled_at or not (standing.cooldowns_in_row or standing.failures_in_row):
+        return standing
+    return replace(
+        standing,
+        cooling_until=0.0,
+        cooldowns_in_row=0,
+        cooled_for="",
+        failures_in_row=0,
+        probe_holder="",
+        probe_until=0.0,
+    )
