@@ -1,0 +1,51 @@
+"""The provider clients of one runner, made from the catalog's providers.
+
+A client is kept as long as its provider's settings stay the same, over any number of reloads. One that a reload
+replaced is closed with the runner, since runs that are pinned to the older version may still use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from standby.clients import ProviderClient
+from standby.store import Provider, Snapshot
+
+ClientFactory = Callable[[Provider], ProviderClient]
+"""Makes a client from a provider's settings."""
+
+
+class Clients:
+    """Makes and keeps clients."""
+
+    def __init__(self, factories: Mapping[str, ClientFactory]) -> None:
+        self._factories = {"openai": _openai, **factories}
+        self._made: dict[str, tuple[Provider, ProviderClient]] = {}
+        self._replaced: list[ProviderClient] = []
+
+    def of(self, snapshot: Snapshot) -> Mapping[str, ProviderClient]:
+        """The clients of all providers of ``snapshot``, by the provider's name."""
+        return {name: self._client(name, provider) for name, provider in snapshot.providers.items()}
+
+    async def aclose(self) -> None:
+        """Close every client that was made."""
+        clients = [*self._replaced, *(client for _, client in self._made.values())]
+        self._replaced, self._made = [], {}
+        for client in clients:
+            await client.aclose()
+
+    def _client(self, name: str, provider: Provider) -> ProviderClient:
+        known = self._made.get(name)
+        if known is not None and known[0] == provider:
+            return known[1]
+        if known is not None:
+            self._replaced.append(known[1])
+        client = self._factories[provider.client](provider)
+        self._made[name] = provider, client
+        return client
+
+
+def _openai(provider: Provider) -> ProviderClient:
+    from standby.clients import OpenAIClient  # noqa: PLC0415
+
+    return OpenAIClient(provider)

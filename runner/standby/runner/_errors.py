@@ -1,0 +1,84 @@
+"""What a run raises.
+
+::
+
+    Exception
+    └── StandbyError
+        ├── UnknownModel          the request names no configured model
+        ├── UnknownCandidate      the run was restricted to candidates that the model does not have
+        └── RunFailed             the run ended without an answer; also an ExceptionGroup of the failed tries
+
+A leaf exists only where a caller would act differently: the first two are the caller's mistakes and nothing was tried;
+`RunFailed.ending` tells the ways in which a run can fail, and `RunFailed.record` the whole story. Cancellation passes
+through and is none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from ._record import Failure, RunRecord
+
+
+class StandbyError(Exception):
+    """Anything that Standby's runner raises of its own."""
+
+
+class UnknownModel(StandbyError):
+    """The request names no configured model."""
+
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        super().__init__(f"no model is named {model!r}; configured: {', '.join(sorted(known)) or 'none'}")
+        self.model = model
+
+
+class UnknownCandidate(StandbyError):
+    """The run was restricted to candidates that the model does not have."""
+
+    def __init__(self, unknown: Sequence[str], model: str, known: Sequence[str]) -> None:
+        names = ", ".join(repr(name) for name in unknown)
+        super().__init__(f"the model {model!r} has no candidate {names}; it has: {', '.join(known)}")
+
+
+class NotTried(StandbyError):
+    """A candidate was not called; the message says which and why. Only ever inside a `RunFailed`."""
+
+
+class RunFailed(StandbyError, ExceptionGroup[Exception]):
+    """The run ended without an answer.
+
+    Its exceptions are those of the failed tries, in order; where nothing was tried, one `NotTried` for each candidate.
+
+    Attributes:
+        record: Every try, decision and effect of the run.
+        retry_after_seconds: When somebody may be free; `None` where nobody knows.
+    """
+
+    record: RunRecord
+    retry_after_seconds: float | None
+
+    def __new__(
+        cls, message: str, exceptions: Sequence[Exception], record: RunRecord, retry_after_seconds: float | None
+    ) -> Self:
+        self = super().__new__(cls, message, exceptions)
+        self.record = record
+        self.retry_after_seconds = retry_after_seconds
+        return self
+
+    def __init__(self, *_: object) -> None:
+        """Everything is done in `__new__`, as for every exception group."""
+
+    @property
+    def ending(self) -> str:
+        """How the run ended; see `RunRecord.ending`."""
+        return self.record.ending or ""
+
+    @property
+    def last_failure(self) -> Failure | None:
+        """The failure of the last try; `None` where nothing was tried."""
+        return next((tried.failure for tried in reversed(self.record.tries) if tried.n), None)
+
+    def derive(self, excs: Sequence[Exception], /) -> RunFailed:  # type: ignore[override]
+        """Keep the record when the group is split."""
+        return RunFailed(self.message, excs, self.record, self.retry_after_seconds)

@@ -1,0 +1,184 @@
+"""What a failure does to a candidate's health, and what its health allows. Pure.
+
+A candidate is usable, cooling, half open or disabled, by the worst of what is held against its four failure domains.
+
+- Cooling ends by itself. What is known of it then is old: the candidate is half open, and one run probes it under a
+  lease that expires, while the others keep to the next candidate.
+- A probe that succeeds closes the matter; one that fails cools the candidate again, for longer. One that is cancelled
+  gives the lease back and changes nothing.
+- Local failures and those of the caller never touch a provider's health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from standby.clients import Blame
+from standby.store import Cool, Demote, Disable, Effect, Failed, Standing, Succeeded
+
+from ._decisions import Decisions, Match
+from ._route import RouteCandidate
+
+StandingOf = Callable[[str], Standing | None]
+
+NOT_ITS_FAULT: Final[frozenset[Blame]] = frozenset({"local", "caller"})
+NO_SIGN_OF_ILLNESS: Final[frozenset[Blame]] = frozenset({"local", "caller", "request"})
+
+MIN_COOLDOWN_SECONDS: Final = 1.0
+JITTER: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a candidate may be called now.
+
+    Attributes:
+        verdict: ``usable``, ``probe`` (usable by the one run that gets the lease), ``cooling`` or ``disabled``.
+        until: When ``cooling`` ends, in seconds since the epoch.
+        cause: Why, in words.
+        domains: The half-open domains that a probe must lease.
+    """
+
+    verdict: Literal["usable", "probe", "cooling", "disabled"]
+    until: float = 0.0
+    cause: str = ""
+    domains: tuple[str, ...] = ()
+
+
+USABLE: Final = Availability("usable")
+
+
+def availability(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> Availability:
+    """Whether ``candidate`` may be called at ``now``."""
+    until, cause = 0.0, ""
+    half_open: list[str] = []
+    for domain in candidate.domains.all():
+        standing = standing_of(domain)
+        if standing is None:
+            continue
+        if standing.disabled:
+            return Availability("disabled", cause=f"disabled by {standing.disabled_by}: {standing.disabled_why}")
+        if standing.cooling(now):
+            if standing.cooling_until > until:
+                until, cause = standing.cooling_until, standing.cooled_for
+        elif standing.half_open(now):
+            half_open.append(domain)
+    if until:
+        return Availability("cooling", until, cause)
+    return Availability("probe", domains=tuple(half_open)) if half_open else USABLE
+
+
+def effective_priority(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> int:
+    """The candidate's priority with its demotion; smaller is tried first."""
+    standing = standing_of(candidate.domains.candidate)
+    return candidate.priority if standing is None else candidate.priority + standing.demotion(now)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTry:
+    """What `effects_of_failure` must know of a failed try.
+
+    Attributes:
+        began_at: When the try began, in seconds since the epoch.
+        given_up: Whether the run leaves the candidate, and does not try it again.
+        probe: The half-open domains that the try was the probe of.
+        last_usable: Whether no other candidate of the route is usable; asked only where it matters.
+        chance: A number in [0, 1) for the jitter.
+    """
+
+    category: str
+    blame: Blame
+    hint: float | None
+    began_at: float
+    given_up: bool
+    probe: tuple[str, ...]
+    last_usable: Callable[[], bool]
+    chance: float
+
+
+def effects_of_failure(
+    candidate: RouteCandidate, decisions: Decisions, failed: FailedTry, standing_of: StandingOf, now: float
+) -> tuple[Effect, ...]:
+    """What a failed try does to the candidate and to what shares its failure domain."""
+    if failed.blame in NOT_ITS_FAULT:
+        return ()
+    effects: list[Effect] = []
+    own = candidate.domains.candidate
+    ill = failed.blame not in NO_SIGN_OF_ILLNESS
+    if ill:
+        effects.append(Failed(own, now))
+        effects += _soft_cooldowns(candidate, failed, standing_of, now)
+    failover, demote = decisions.failover, decisions.demote
+    if failed.given_up and failover.action == "cooldown_and_next":
+        domain = candidate.domains.of(candidate.cooldown.scopes.get(failed.category, "candidate"))
+        cause = _cause(failed.category, failover.reason, failover.match)
+        effects.append(_cool(candidate, domain, failover.cooldown_seconds, cause, failed, standing_of, now))
+    elif failed.given_up and failover.action == "disable_and_next":
+        effects.append(Disable(own, now, "policy", _cause(failed.category, failover.reason, failover.match)))
+    if demote is not None and demote.demote and failed.given_up:
+        cause = _cause(failed.category, demote.reason, demote.match)
+        effects.append(Demote(own, now, failed.began_at, demote.step, candidate.restore_seconds, cause))
+    return tuple(effects)
+
+
+def effects_of_success(
+    candidate: RouteCandidate, began_at: float, standing_of: StandingOf, now: float
+) -> tuple[Effect, ...]:
+    """What a success does: nothing, but where something was held against the candidate's domains."""
+    return tuple(
+        Succeeded(domain, now, began_at)
+        for domain in candidate.domains.all()
+        if (standing := standing_of(domain)) is not None and (standing.cooldowns_in_row or standing.failures_in_row)
+    )
+
+
+def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: StandingOf, now: float) -> list[Effect]:
+    """Cooldowns that no action asked for: of a failed probe, and of a candidate that fails again and again."""
+    base_seconds = candidate.cooldown.eject_seconds
+    cools: list[Effect] = [
+        _cool(candidate, domain, base_seconds, f"{failed.category}: the probe failed", failed, standing_of, now)
+        for domain in failed.probe
+    ]
+    own = candidate.domains.candidate
+    if own not in failed.probe and candidate.cooldown.eject_after:
+        standing = standing_of(own)
+        in_row = 1 + (standing.failures_in_row if standing is not None else 0)
+        if in_row >= candidate.cooldown.eject_after and not failed.last_usable():
+            cause = f"{failed.category}: {in_row} failures in a row (ejectAfter {candidate.cooldown.eject_after})"
+            cools.append(_cool(candidate, own, base_seconds, cause, failed, standing_of, now))
+    return cools
+
+
+def _cool(
+    candidate: RouteCandidate,
+    domain: str,
+    base_seconds: float,
+    cause: str,
+    failed: FailedTry,
+    standing_of: StandingOf,
+    now: float,
+) -> Cool:
+    standing = standing_of(domain)
+    in_row = 1
+    if standing is not None:
+        # Calls that were under way when the domain was cooled fail of the same incident: they do not count again.
+        new_incident = failed.began_at >= standing.cooled_at
+        in_row = standing.cooldowns_in_row + 1 if new_incident else max(1, standing.cooldowns_in_row)
+    longest = candidate.cooldown.max_seconds
+    if failed.hint is not None:
+        base_seconds = max(MIN_COOLDOWN_SECONDS, failed.hint)
+    seconds = min(longest, base_seconds * _growth(candidate.cooldown.multiplier, in_row))
+    return Cool(domain, now, now + seconds * (1 + JITTER * failed.chance), in_row, cause)
+
+
+def _growth(multiplier: float, in_row: int) -> float:
+    try:
+        return multiplier ** (in_row - 1)
+    except OverflowError:
+        return float("inf")
+
+
+def _cause(category: str, reason: str, match: Match | None) -> str:
+    return f"{category}: {reason}" + (f" ({match.policy}.{match.rule} = {match.value})" if match else "")

@@ -1,0 +1,204 @@
+"""A model's candidates with their policies compiled: what one run is pinned to.
+
+A route is made once for each version of the catalog, and shared by all runs that start while that version is newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tenacity import RetryCallState, Retrying, wait_exponential
+
+from standby.clients import ProviderClient
+from standby.store import (
+    DEFAULT_SCOPES,
+    Backoff,
+    Candidate,
+    FailoverPolicy,
+    Model,
+    Queue,
+    RunnerPolicy,
+    RuntimePolicy,
+    Snapshot,
+    effective_policies,
+    overlaid,
+)
+
+from ._limits import Capacity, Limits
+from ._rules import DEFAULT_COOLDOWN_SECONDS, Rules, compile_rules
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """The failure domains that one candidate is in, each a key of the run-time state."""
+
+    candidate: str
+    credential: str
+    credential_model: str
+    provider: str
+
+    def of(self, scope: str) -> str:
+        """The domain that a failure of this scope concerns; the candidate for any other word."""
+        match scope:
+            case "credential":
+                return self.credential
+            case "credential_model":
+                return self.credential_model
+            case "provider":
+                return self.provider
+            case _:
+                return self.candidate
+
+    def all(self) -> tuple[str, str, str, str]:
+        """All four; whatever is held against one of them is held against the candidate."""
+        return self.candidate, self.credential, self.credential_model, self.provider
+
+
+@dataclass(frozen=True, slots=True)
+class CooldownPolicy:
+    """How long a candidate is left out, and what is left out with it."""
+
+    multiplier: float
+    max_seconds: float
+    eject_after: int
+    eject_seconds: float
+    scopes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteCandidate:
+    """One candidate, ready to be called.
+
+    Attributes:
+        id: Its name within the model.
+        key: Its name in the whole gateway: ``model/id``.
+        model: The provider's name of the model.
+        client: Who calls it.
+        rules: Its compiled policies.
+        max_attempts: Tries of it in one run, the first included.
+        capacity: Its local limits; `None` where it has none.
+        attempt_seconds: The clock of one try.
+    """
+
+    id: str
+    key: str
+    model: str
+    provider: str
+    client: ProviderClient
+    priority: int
+    weight: float
+    domains: Domains
+    rules: Rules
+    max_attempts: int
+    backoff: Backoff
+    cooldown: CooldownPolicy
+    restore_seconds: float
+    capacity: Capacity | None
+    attempt_seconds: float
+
+    def backoff_seconds(self, tries: int, chance: float) -> float:
+        """How long to wait after the ``tries``-th try of this candidate failed; ``chance`` is in [0, 1)."""
+        backoff = self.backoff
+        bound = wait_exponential(
+            multiplier=backoff.initial_seconds, max=backoff.max_seconds, exp_base=backoff.multiplier
+        )(_call_state(tries))
+        return bound * chance if backoff.jitter == "full" else bound
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One model at one version of the catalog."""
+
+    model: str
+    version: int
+    candidates: tuple[RouteCandidate, ...]
+    total_seconds: float
+    queue: Queue
+
+
+def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderClient], limits: Limits) -> Route:
+    """Compile the model ``name``; candidates without policies of their own share one compiled set of rules."""
+    model = snapshot.models[name]
+    shared: dict[str | None, Rules] = {}
+    return Route(
+        model=name,
+        version=snapshot.version,
+        candidates=tuple(
+            _candidate(snapshot, name, model, candidate, clients[candidate.provider], limits, shared)
+            for candidate in model.candidates
+        ),
+        total_seconds=model.timeouts.total_seconds,
+        queue=model.queue,
+    )
+
+
+def _candidate(
+    snapshot: Snapshot,
+    model_name: str,
+    model: Model,
+    candidate: Candidate,
+    client: ProviderClient,
+    limits: Limits,
+    shared: dict[str | None, Rules],
+) -> RouteCandidate:
+    policies = effective_policies(snapshot, model, candidate)
+    gateway, runtime, override = policies.runner_policy, policies.runtime_policy, policies.failover_override
+    key = f"{model_name}/{candidate.id}"
+    return RouteCandidate(
+        id=candidate.id,
+        key=key,
+        model=candidate.model,
+        provider=candidate.provider,
+        client=client,
+        priority=candidate.priority,
+        weight=candidate.weight,
+        domains=Domains(
+            candidate=f"candidate:{key}",
+            credential=f"credential:{candidate.provider}",
+            credential_model=f"credential_model:{candidate.provider}/{candidate.model}",
+            provider=f"provider:{candidate.provider}",
+        ),
+        rules=_rules(gateway, runtime, override, candidate, shared),
+        max_attempts=runtime.retry_policy.max_attempts,
+        backoff=runtime.retry_policy.backoff,
+        cooldown=_cooldown(gateway, override),
+        restore_seconds=gateway.priority_demote_policy.restore_seconds,
+        capacity=limits.capacity(key, runtime.rate_limit_policy),
+        attempt_seconds=runtime.timeouts.attempt_seconds,
+    )
+
+
+def _rules(
+    gateway: RunnerPolicy,
+    runtime: RuntimePolicy,
+    override: FailoverPolicy | None,
+    candidate: Candidate,
+    shared: dict[str | None, Rules],
+) -> Rules:
+    if candidate.runtime_policy_override.model_fields_set:
+        return compile_rules(gateway, runtime, override)
+    if candidate.runtime_policy not in shared:
+        shared[candidate.runtime_policy] = compile_rules(gateway, runtime)
+    return shared[candidate.runtime_policy]
+
+
+def _cooldown(gateway: RunnerPolicy, override: FailoverPolicy | None) -> CooldownPolicy:
+    policy = overlaid(gateway.failover_policy, override)
+    written = {category.strip().lower(): scope for category, scope in gateway.scopes.items()}
+    return CooldownPolicy(
+        multiplier=policy.cooldown_multiplier,
+        max_seconds=policy.max_cooldown_seconds,
+        eject_after=policy.eject_after,
+        eject_seconds=policy.cooldown_seconds or DEFAULT_COOLDOWN_SECONDS,
+        scopes={**DEFAULT_SCOPES, **written},
+    )
+
+
+def _call_state(tries: int) -> RetryCallState:
+    state = RetryCallState(retry_object=_NO_RETRYING, fn=None, args=(), kwargs={})
+    state.attempt_number = tries
+    return state
+
+
+_NO_RETRYING = Retrying()

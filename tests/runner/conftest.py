@@ -1,0 +1,120 @@
+"""A gateway of scripted clients under virtual time, on both of anyio's backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from trio.testing import MockClock
+
+from standby.runner import Request, Runner, RunRecord, RunResult
+from standby.runner.testing import Outcome, ScriptedClient, VirtualClock, VirtualLoop
+from standby.store import (
+    Candidate,
+    MemoryCatalog,
+    MemoryState,
+    Model,
+    Provider,
+    RunnerPolicy,
+    RuntimePolicy,
+    RuntimePolicyOverride,
+    Snapshot,
+    State,
+)
+
+settings.register_profile("standby", deadline=None, max_examples=200)
+settings.load_profile("standby")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    """Virtual time on both backends."""
+    if request.param == "asyncio":
+        return "asyncio", {"loop_factory": VirtualLoop}
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@dataclass
+class Gateway:
+    """A runner for one model, `chat`, and the scripted clients behind its candidates."""
+
+    runner: Runner
+    clients: dict[str, ScriptedClient]
+    state: State
+    catalog: MemoryCatalog
+
+    async def ask(self, **options: Any) -> RunResult:
+        return await self.runner.run(Request("chat", {"messages": []}), **options)
+
+    def calls(self) -> dict[str, int]:
+        return {name: len(client.calls) for name, client in self.clients.items()}
+
+
+Script = Iterable[Outcome] | Callable[[Request], Outcome]
+
+
+def gateway(
+    scripts: dict[str, Script],
+    *,
+    policy: dict[str, Any] | None = None,
+    retry: dict[str, Any] | None = None,
+    limits: dict[str, Any] | None = None,
+    timeouts: dict[str, Any] | None = None,
+    overrides: dict[str, dict[str, Any]] | None = None,
+    candidates: dict[str, dict[str, Any]] | None = None,
+    model: dict[str, Any] | None = None,
+    state: State | None = None,
+    chance: Callable[[], float] = lambda: 0.5,
+) -> Gateway:
+    """Candidates in the order of ``scripts``, each with its own provider of the same name.
+
+    Where no policy is given the failure's own `retryable` decides, there is one try, and no backoff.
+    """
+    clients = {name: ScriptedClient(script) for name, script in scripts.items()}
+    listed = [
+        Candidate.model_validate(
+            {
+                "id": name,
+                "provider": name,
+                "model": "m",
+                "priority": 100 + rank,
+                "runtime_policy": "own",
+                "runtimePolicyOverride": RuntimePolicyOverride.model_validate((overrides or {}).get(name, {})),
+                **(candidates or {}).get(name, {}),
+            }
+        )
+        for rank, name in enumerate(scripts)
+    ]
+    snapshot = Snapshot(
+        version=1,
+        models={"chat": Model.model_validate({"runner_policy": "own", "candidates": listed, **(model or {})})},
+        providers={name: Provider(client=name) for name in scripts},
+        runner_policies={"own": RunnerPolicy.model_validate(policy or {})},
+        runtime_policies={
+            "own": RuntimePolicy.model_validate(
+                {
+                    "retryPolicy": {"maxAttempts": 1, **(retry or {})},
+                    "rateLimitPolicy": limits or {},
+                    "timeouts": timeouts or {},
+                }
+            )
+        },
+    )
+    state = state or MemoryState()
+    catalog = MemoryCatalog(snapshot)
+    runner = Runner(
+        catalog,
+        state,
+        clients={name: (lambda _, made=client: made) for name, client in clients.items()},
+        clock=VirtualClock(),
+        chance=chance,
+    )
+    return Gateway(runner, clients, state, catalog)
+
+
+def did(record: RunRecord) -> list[tuple[str, int, str, str | None]]:
+    """The tries of a run in short: who, which try, what came of it, what the run then did."""
+    return [(tried.candidate, tried.n, tried.outcome, tried.did) for tried in record.tries]

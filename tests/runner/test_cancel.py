@@ -1,0 +1,107 @@
+"""A caller that goes away, at any moment of a run: everything is given back, and nobody's health changes."""
+
+import anyio
+import pytest
+
+from standby.runner import RunFailed
+from standby.runner.testing import EPOCH, Fail, Slow
+from standby.store import Cool
+from tests.runner.conftest import gateway
+
+pytestmark = pytest.mark.anyio
+
+DOWN = Fail("server_error", "down", status=500, retryable=True)
+
+
+def long_run():
+    """A run that probes, retries after a wait, fails over, and is queued: it holds everything that a run can hold."""
+    return gateway(
+        {"a": [Slow(2, DOWN), Slow(2)], "b": [Slow(2, DOWN), Slow(2, DOWN), Slow(2)], "c": [Slow(4)]},
+        limits={"concurrency": 1},
+        retry={"maxAttempts": 2, "backoff": {"initialSeconds": 1, "jitter": "none"}},
+        policy={"failoverPolicy": {"ejectAfter": 0}},
+    )
+
+
+def held(gate):
+    """What is still taken."""
+    candidates = gate.runner.route("chat").candidates
+    return {
+        "calls": sum(client.in_flight for client in gate.clients.values()),
+        "capacity": sum(candidate.capacity.in_use for candidate in candidates),
+        "waiting": sum(candidate.capacity.waiting for candidate in candidates),
+        "probes": sum(1 for standing in gate.state.standings().values() if standing.probe_holder),
+    }
+
+
+NOTHING = {"calls": 0, "capacity": 0, "waiting": 0, "probes": 0}
+
+
+@pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("after_seconds", [0, 1, 2, 3, 4, 4.5, 5, 6, 7, 8])
+async def test_a_run_that_is_cancelled_at_any_step_gives_everything_back(after_seconds, steps):
+    """Capacity, probe and call are free again, whichever step of the event loop the cancellation falls on."""
+    gate = long_run()
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("candidate:chat/a", now - 10, now - 1, 1, "test")])
+    async with anyio.create_task_group() as others:
+        others.start_soon(gate.ask)
+        await anyio.sleep(0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(gate.ask)
+            await anyio.sleep(after_seconds)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        others.cancel_scope.cancel()
+    assert held(gate) == NOTHING
+    assert (await gate.ask()).candidate
+    assert held(gate) == NOTHING
+
+
+async def test_a_cancelled_run_changes_nobodys_health():
+    """Abandoned is neither a success nor a failure."""
+    gate = gateway({"a": [Slow(10, DOWN)]}, policy={"failoverPolicy": {"ejectAfter": 1}})
+    with anyio.move_on_after(1):
+        await gate.ask()
+    assert gate.state.standings() == {}
+
+
+async def test_a_cancelled_run_is_told_in_the_history():
+    """Its record says that the caller went away, and during which try."""
+    gate = gateway({"a": [Slow(10)]})
+    with anyio.move_on_after(1):
+        await gate.ask(run_id="gone")
+    kept = await gate.runner.history.get("gone")
+    assert (kept["ending"], kept["tries"][0]["outcome"]) == ("abandoned", "abandoned")
+
+
+async def test_who_waits_behind_a_cancelled_run_moves_up():
+    """A place in the queue that is given up holds up nobody."""
+    gate = gateway({"a": [Slow(5)]}, limits={"concurrency": 1})
+    ended = []
+
+    async def ask():
+        await gate.ask()
+        ended.append(anyio.current_time())
+
+    async with anyio.create_task_group() as tasks:
+        began = anyio.current_time()
+        tasks.start_soon(ask)
+        await anyio.sleep(1)
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(ask)
+                await anyio.sleep(1)
+                tasks.start_soon(ask)
+                await anyio.sleep(1)
+                scope.cancel()
+    assert [at - began for at in ended] == [5, 10]
+
+
+async def test_a_failed_run_gives_everything_back_too():
+    """Nothing is left behind by a run that ends with an error."""
+    gate = gateway({"a": [DOWN]}, limits={"concurrency": 1})
+    with pytest.raises(RunFailed):
+        await gate.ask()
+    assert held(gate) == NOTHING
