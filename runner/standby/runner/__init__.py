@@ -8,12 +8,16 @@ from ._clock import Clock, SystemClock
 from ._decide import decide
 from ._decisions import Decisions, DemoteDecision, FailoverDecision, Match, RetryDecision
 from ._errors import NotTried, RunFailed, StandbyError, UnknownCandidate, UnknownModel
+from ._limits import Lease, Limits, Refused
+from ._open import Gateway, open_gateway
 from ._record import Failure, RunRecord, Skip, Try
 from ._rules import Rules, compile_rules
-from ._runner import Runner, RunResult
+from ._runner import Runner, RunResult, estimated_tokens, new_run_id
+from ._status import CandidateStatus
 
 __all__ = [
     "Body",
+    "CandidateStatus",
     "ClientError",
     "ClientFactory",
     "Clock",
@@ -22,10 +26,14 @@ __all__ = [
     "Failure",
     "FailoverDecision",
     "FailureInfo",
+    "Gateway",
     "InvalidBody",
+    "Lease",
+    "Limits",
     "Match",
     "NotTried",
     "ProviderClient",
+    "Refused",
     "Request",
     "Response",
     "RetryDecision",
@@ -44,4 +52,7 @@ __all__ = [
     "classify",
     "compile_rules",
     "decide",
+    "estimated_tokens",
+    "new_run_id",
+    "open_gateway",
 ]

@@ -7,19 +7,25 @@ replaced is closed with the runner, since runs that are pinned to the older vers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from standby.clients import ProviderClient
 from standby.store import Provider, Snapshot
+
+if TYPE_CHECKING:
+    from standby.clients import Host, HttpPool
 
 ClientFactory = Callable[[Provider], ProviderClient]
 """Makes a client from a provider's settings."""
 
 
 class Clients:
-    """Makes and keeps clients."""
+    """Makes and keeps clients; the built-in ones share one pool of connections."""
 
-    def __init__(self, factories: Mapping[str, ClientFactory]) -> None:
-        self._factories = {"openai": _openai, **factories}
+    def __init__(self, factories: Mapping[str, ClientFactory], http: HttpPool | Host | None = None) -> None:
+        self._factories: dict[str, ClientFactory] = {"openai": self._openai, **factories}
+        self._http = http
+        self._pool: HttpPool | None = None
         self._made: dict[str, tuple[Provider, ProviderClient]] = {}
         self._replaced: list[ProviderClient] = []
 
@@ -28,11 +34,13 @@ class Clients:
         return {name: self._client(name, provider) for name, provider in snapshot.providers.items()}
 
     async def aclose(self) -> None:
-        """Close every client that was made."""
+        """Close every client that was made, and the pool if it is our own."""
         clients = [*self._replaced, *(client for _, client in self._made.values())]
         self._replaced, self._made = [], {}
         for client in clients:
             await client.aclose()
+        if self._pool is not None and self._pool is not self._http:
+            await self._pool.aclose()
 
     def _client(self, name: str, provider: Provider) -> ProviderClient:
         known = self._made.get(name)
@@ -44,8 +52,16 @@ class Clients:
         self._made[name] = provider, client
         return client
 
+    def _openai(self, provider: Provider) -> ProviderClient:
+        # Imported here, since a runner of custom clients alone needs no HTTP library.
+        from standby.clients import OPENAI_BASE_URL, HttpPool, OpenAIClient  # noqa: PLC0415
 
-def _openai(provider: Provider) -> ProviderClient:
-    from standby.clients import OpenAIClient  # noqa: PLC0415
-
-    return OpenAIClient(provider)
+        if self._pool is None:
+            self._pool = HttpPool.of(self._http)
+        return OpenAIClient(
+            api_key=provider.api_key,
+            base_url=provider.base_url or OPENAI_BASE_URL,
+            headers=provider.headers,
+            http=self._pool,
+            connect_seconds=provider.timeouts.connect_seconds,
+        )

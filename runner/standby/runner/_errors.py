@@ -55,19 +55,21 @@ class RunFailed(StandbyError, ExceptionGroup[Exception]):
         retry_after_seconds: When somebody may be free; `None` where nobody knows.
     """
 
-    record: RunRecord
-    retry_after_seconds: float | None
-
     def __new__(
-        cls, message: str, exceptions: Sequence[Exception], record: RunRecord, retry_after_seconds: float | None
+        cls,
+        message: str,
+        exceptions: Sequence[Exception],
+        record: RunRecord,  # noqa: ARG004 - an exception group is made by its message and exceptions alone
+        retry_after_seconds: float | None,  # noqa: ARG004
     ) -> Self:
-        self = super().__new__(cls, message, exceptions)
+        return super().__new__(cls, message, exceptions)
+
+    def __init__(
+        self, message: str, exceptions: Sequence[Exception], record: RunRecord, retry_after_seconds: float | None
+    ) -> None:
+        super().__init__(message, exceptions)
         self.record = record
         self.retry_after_seconds = retry_after_seconds
-        return self
-
-    def __init__(self, *_: object) -> None:
-        """Everything is done in `__new__`, as for every exception group."""
 
     @property
     def ending(self) -> str:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import anyio
 
@@ -27,6 +27,10 @@ from ._plan import Call, Deliver, Enqueue, GiveUp, Plan, Wait
 from ._rank import Ranking
 from ._record import LazyRecord, RunRecord
 from ._route import Route, RouteCandidate, compile_route
+from ._status import CandidateStatus, status_of
+
+if TYPE_CHECKING:
+    from standby.clients import Host, HttpPool
 
 PROBE_LEASE_MARGIN_SECONDS: Final = 5.0
 CLEAN_UP_SECONDS: Final = 1.0
@@ -73,6 +77,8 @@ class Runner:
         state: Cooldowns, ranks and disablements; this process's memory where left out.
         history: Where the records of finished runs are kept; the last 1,000 in memory where left out.
         clients: Makers of provider clients by the name that a provider's ``client`` has, beside the built-in ones.
+        http: The pool of connections, or the host's own `httpx.AsyncClient`, for the built-in clients; it stays open.
+            One of the runner's own where left out.
         clock: Where time comes from.
         chance: Returns a number in [0, 1): weighted draws, backoff and jitter.
     """
@@ -84,13 +90,14 @@ class Runner:
         *,
         history: History | None = None,
         clients: Mapping[str, ClientFactory] | None = None,
+        http: HttpPool | Host | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.catalog = catalog
         self.state: State = state if state is not None else MemoryState()
         self.history: History = history if history is not None else MemoryHistory()
-        self._clients = Clients(clients or {})
+        self._clients = Clients(clients or {}, http)
         self._clock: Clock = clock or SystemClock()
         self._chance = chance
         self._limits = Limits()
@@ -151,6 +158,20 @@ class Runner:
             self._snapshot = snapshot
         known = self._routes.get(model)
         return known[0] if known is not None else self._compile(snapshot, model)[0]
+
+    def statuses(self) -> list[CandidateStatus]:
+        """How every candidate of every model stands now, in the order of the catalog."""
+        now = self.now()
+        routes = [self.route(model) for model in self.catalog.snapshot().models]
+        return [
+            status_of(candidate, route, self.state.standing, now) for route in routes for candidate in route.candidates
+        ]
+
+    @property
+    def trouble(self) -> str | None:
+        """Why what this runner learns is at present kept in this process only; `None` where all is well."""
+        stores = self.state, self.history, self.catalog
+        return next((trouble for store in stores if (trouble := getattr(store, "trouble", None))), None)
 
     def now(self) -> float:
         """Seconds since the epoch, by this runner's clock."""
@@ -231,8 +252,9 @@ class Runner:
         began_at = run.timeline.now()
         answer: T | None = None
         error: Exception | None = None
+        clock = anyio.CancelScope(deadline=run.timeline.steady(call.until))
         try:
-            with anyio.CancelScope(deadline=run.timeline.steady(call.until)) as clock:
+            with clock:
                 answer = await attempt(call.candidate)
         except InvalidBody:
             run.plan.report_abandoned(call, began_at, run.timeline.now())

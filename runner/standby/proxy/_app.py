@@ -1,0 +1,132 @@
+"""The ASGI application: which path is answered by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from standby.runner import Runner
+from standby.store import ServerSettings
+
+from ._access import Callers, Operators
+from ._admin import Admin, Tools
+from ._answers import Refusal, error_answer
+from ._calls import JSON_ENDPOINTS, Calls, not_yet, run_id_of
+
+NOT_YET = (
+    ("/v1/messages", "POST"),
+    ("/v1/messages/count_tokens", "POST"),
+    ("/v1/audio/{rest:path}", "POST"),
+    ("/metrics", "GET"),
+    ("/", "GET"),
+)
+"""Paths of the HTTP contract that this version answers with 501."""
+
+
+def create_app(runner: Runner, settings: ServerSettings | None = None, tools: Tools | None = None) -> Starlette:
+    """The gateway as an ASGI application, to serve or to mount in one's own.
+
+    Args:
+        runner: Who runs the requests; it is opened and closed by the caller.
+        settings: Callers' keys, the admin key and the largest body; nobody needs a key where left out.
+        tools: What the admin API needs beside the runner.
+    """
+    settings = settings or ServerSettings()
+    callers = Callers(settings.keys)
+    calls = Calls(runner, callers, settings.max_body_bytes)
+    models = Models(runner, callers)
+    admin = Admin(runner, Operators(settings.admin_key), tools or Tools())
+    routes = [
+        *(Route(f"/v1/{path}", calls.endpoint(path), methods=["POST"]) for path in JSON_ENDPOINTS),
+        Route("/v1/models", models.listed, methods=["GET"]),
+        Route("/v1/models/{model:path}", models.one, methods=["GET"]),
+        Route("/healthz", _alive, methods=["GET"]),
+        Route("/readyz", _ready(runner), methods=["GET"]),
+        *admin.routes(),
+        *(Route(path, _not_yet, methods=[method]) for path, method in NOT_YET),
+    ]
+    handlers = {Refusal: _refused, HTTPException: _http_error, Exception: _defect}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+class Models:
+    """The models that a caller may ask for, as OpenAI lists them."""
+
+    def __init__(self, runner: Runner, callers: Callers) -> None:
+        self._runner = runner
+        self._callers = callers
+
+    async def listed(self, request: Request) -> Response:
+        """All of them."""
+        return _json({"object": "list", "data": [_model(name) for name in self._of(request)]})
+
+    async def one(self, request: Request) -> Response:
+        """One of them."""
+        name = request.path_params["model"]
+        if name not in self._of(request):
+            raise Refusal(404, "invalid_request_error", "model_not_found", f"No model is named {name!r}.", "model")
+        return _json(_model(name))
+
+    def _of(self, request: Request) -> list[str]:
+        caller = self._callers.of(request)
+        return [name for name in self._runner.catalog.snapshot().models if caller.may_use(name)]
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "standby"}
+
+
+async def _alive(_: Request) -> Response:
+    return _json({"status": "ok"})
+
+
+def _ready(runner: Runner) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(_: Request) -> Response:
+        usable = dict.fromkeys(runner.catalog.snapshot().models, 0)
+        for status in runner.statuses():
+            usable[status.model] += status.status in ("usable", "half_open", "probing")
+        trouble = runner.trouble
+        ready = trouble is None and all(usable.values())
+        told = {"ready": ready, "store": trouble or "ok", "usable_candidates": usable}
+        return _json(told, 200 if ready else 503)
+
+    return handle
+
+
+async def _not_yet(request: Request) -> Response:
+    raise not_yet(request.url.path)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """The one place where a refusal becomes an answer."""
+    assert isinstance(error, Refusal)  # noqa: S101 - Starlette's table says so, its types do not
+    return error_answer(error, run_id_of(request))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own answers, in OpenAI's shape."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    status = error.status_code
+    message = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not allowed at {request.url.path}.",
+    }.get(status, "The request cannot be answered.")
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
+    return error_answer(Refusal(status, "invalid_request_error", code, message), run_id_of(request), error.headers)
+
+
+def _defect(request: Request, _: Exception) -> Response:
+    """A defect of ours: the server's log has the traceback, the caller has the run's id to ask by."""
+    refusal = Refusal(500, "server_error", "internal_error", "The gateway failed; its log says how.")
+    return error_answer(refusal, run_id_of(request))
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")

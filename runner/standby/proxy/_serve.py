@@ -1,0 +1,145 @@
+"""`standby serve`: one process, one port, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from standby.runner import Gateway, open_gateway
+from standby.store import Finding, InvalidConfig, ServerSettings, read
+
+from ._access import is_loopback
+from ._admin import Tools
+from ._app import create_app
+
+DRAIN_SECONDS: Final = 120
+"""How long runs that are under way may take to end after SIGTERM: as long as a run may take by default."""
+BACKLOG: Final = 2048
+MAX_HEADER_BYTES: Final = 64 * 1024
+
+
+class CannotListen(Exception):
+    """The address cannot be bound; the message says why."""
+
+
+async def serve(
+    config: str | os.PathLike[str],
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    explain: Callable[[Gateway, Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the gateway that ``config`` describes until SIGTERM or SIGINT, then let what is under way end.
+
+    Args:
+        config: The configuration document's file.
+        host: Overrides `server.host`.
+        port: Overrides `server.port`.
+        explain: Answers `POST /admin/explain`.
+        say: Is told the first line of output: where the server listens.
+
+    Raises:
+        InvalidConfig: The document is wrong.
+        StoreError: A store that it names cannot be opened.
+        CannotListen: The address cannot be bound.
+    """
+    async with open_gateway(config) as gateway:
+        settings = gateway.document.server
+        settings = settings.model_copy(
+            update={"host": host or settings.host, "port": settings.port if port is None else port}
+        )
+        refuse_open_doors(settings, os.fspath(config))
+
+        async def reload() -> int:
+            return await gateway.reload(read(config))
+
+        tools = Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
+        with bound_socket(settings.host, settings.port) as listening:
+            await run_server(create_app(gateway.runner, settings, tools), listening, say)
+
+
+def refuse_open_doors(settings: ServerSettings, where: str) -> None:
+    """Refuse to listen for the world without callers' keys.
+
+    Raises:
+        InvalidConfig: That is what the settings say.
+    """
+    if not settings.keys and not is_loopback(settings.host):
+        message = "without server.keys the server answers on loopback only; give keys, or a loopback address"
+        raise InvalidConfig([Finding(path="server.host", found=repr(settings.host), message=message)], where)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens on ``host`` and ``port``; port 0 picks a free one.
+
+    Raises:
+        CannotListen: The address is taken, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    return listening
+
+
+async def run_server(app: ASGIApp, listening: socket.socket, say: Callable[[str], None]) -> None:
+    """Serve ``app`` on a bound socket until a signal says stop."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        backlog=BACKLOG,
+        # Whoever forwards for others must not make them look like this machine; the admin API depends on it.
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    await _Server(config, lambda: say(f"listening on {address_of(listening)}")).serve([listening])
+
+
+def address_of(listening: socket.socket) -> str:
+    """The address of a bound socket, as a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and returns when it has drained."""
+
+    def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listens()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Drain on SIGTERM and SIGINT. uvicorn would raise the signal anew afterwards, before our stores are closed."""
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGTERM, signal.SIGINT)
+        for number in caught:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)

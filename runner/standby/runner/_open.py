@@ -1,0 +1,123 @@
+"""A runner from a configuration document: the stores that it names are opened, and closed with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from standby.store import (
+    Catalog,
+    Document,
+    History,
+    MemoryCatalog,
+    MemoryHistory,
+    MemoryState,
+    Snapshot,
+    State,
+    parse,
+    read,
+)
+
+from ._clients import ClientFactory
+from ._runner import Runner
+
+if TYPE_CHECKING:
+    from standby.clients import Host, HttpPool
+    from standby.store.sql import SqlCatalog
+
+BUILT_IN_CLIENTS = ("openai",)
+
+Replace = Callable[[Mapping[str, Any]], Awaitable[Snapshot]]
+"""Makes a raw document the newest version of a catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A runner and the configuration that it was opened with.
+
+    Attributes:
+        runner: Who runs requests.
+        document: The configuration, as it was when the gateway was opened.
+    """
+
+    runner: Runner
+    document: Document
+    _replace: Replace
+
+    async def reload(self, raw: Mapping[str, Any]) -> int:
+        """Make the models, providers and policies of ``raw`` the catalog's newest version, and return its number.
+
+        Runs that are under way keep theirs; the server and store sections are read at the start only.
+
+        Raises:
+            InvalidConfig: The document is wrong; the old version goes on serving.
+            StoreError: The store cannot be written; the old version goes on serving.
+        """
+        return (await self._replace(raw)).version
+
+
+@asynccontextmanager
+async def open_gateway(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    clients: Mapping[str, ClientFactory] | None = None,
+    http: HttpPool | Host | None = None,
+) -> AsyncGenerator[Gateway, None]:
+    """Open what a configuration document describes.
+
+    Args:
+        config: The document's file, or the document.
+        clients: Makers of clients beside the built-in ones, by the name that a provider's ``client`` has.
+        http: See `Runner`.
+
+    Raises:
+        InvalidConfig: The document is wrong.
+        StoreError: A store that it names cannot be opened.
+    """
+    raw = config if isinstance(config, Mapping) else read(config)
+    where = "configuration" if isinstance(config, Mapping) else os.fspath(config)
+    known = (*BUILT_IN_CLIENTS, *(clients or ()))
+    document = parse(raw, clients=known, where=where)
+    async with AsyncExitStack() as stack:
+        catalog, replace, state, history = await _stores(stack, raw, document, where, known)
+        runner = Runner(catalog, state, history=history, clients=clients, http=http)
+        await stack.enter_async_context(runner)
+        yield Gateway(runner, document, replace)
+
+
+async def _stores(
+    stack: AsyncExitStack, raw: Mapping[str, Any], document: Document, where: str, clients: Collection[str]
+) -> tuple[Catalog, Replace, State, History]:
+    """What the document's `store` section names, opened; a part that is kept in memory is not kept at all."""
+    memory = MemoryCatalog(document.snapshot())
+
+    async def replace_in_memory(raw: Mapping[str, Any]) -> Snapshot:
+        return memory.replace(parse(raw, clients=clients, where=where).snapshot())
+
+    catalog: Catalog = memory
+    replace: Replace = replace_in_memory
+    state: State = MemoryState()
+    history: History = MemoryHistory()
+    url, state_url = document.store.url, document.store.state_url
+    if url == state_url == "memory:":
+        return catalog, replace, state, history
+    from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
+
+    if url != "memory:":
+        store = await stack.enter_async_context(open_sql(url, clients=clients))
+        catalog, history = store.catalog, store.history
+        replace = partial(_replaced, store.catalog, where)
+        await replace(raw)
+        if state_url == url:
+            return catalog, replace, store.state, history
+    if state_url != "memory:":
+        state = (await stack.enter_async_context(open_sql(state_url, clients=clients))).state
+    return catalog, replace, state, history
+
+
+async def _replaced(catalog: SqlCatalog, where: str, raw: Mapping[str, Any]) -> Snapshot:
+    return await catalog.replace(raw, where)
