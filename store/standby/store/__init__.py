@@ -1,8 +1,16 @@
 """What is known: candidates and policies, run-time state, and the history of runs."""
 
+from ._config import literal_secrets, load, parse, read
+from ._document import CallerKey, Document, ServerSettings, StoreSettings
+from ._effective import EffectivePolicies, effective_policies
+from ._errors import MissingExtra, StoreError
+from ._findings import Finding, InvalidConfig
 from ._memory import MemoryCatalog, MemoryHistory, MemoryState
 from ._models import (
+    BUILT_IN_RUNNER_POLICIES,
+    BUILT_IN_RUNTIME_POLICIES,
     CATEGORIES,
+    DEFAULT_SCOPES,
     Action,
     AttemptTimeouts,
     Backoff,
@@ -22,30 +30,41 @@ from ._models import (
     RuntimePolicy,
     RuntimePolicyOverride,
     Scope,
+    overlaid,
 )
 from ._protocols import Catalog, History, Snapshot, State
+from ._schema import schema
 from ._standing import Cool, Demote, Disable, Effect, Enable, Failed, Restore, Standing, Succeeded
 
 __all__ = [
+    "BUILT_IN_RUNNER_POLICIES",
+    "BUILT_IN_RUNTIME_POLICIES",
     "CATEGORIES",
+    "DEFAULT_SCOPES",
     "Action",
     "AttemptTimeouts",
     "Backoff",
+    "CallerKey",
     "Candidate",
     "Catalog",
     "Category",
     "Cool",
     "Demote",
     "Disable",
+    "Document",
     "Effect",
+    "EffectivePolicies",
     "Enable",
     "Failed",
     "FailoverPolicy",
+    "Finding",
     "HardStopPolicy",
     "History",
+    "InvalidConfig",
     "MemoryCatalog",
     "MemoryHistory",
     "MemoryState",
+    "MissingExtra",
     "Model",
     "ModelTimeouts",
     "PriorityDemotePolicy",
@@ -59,8 +78,18 @@ __all__ = [
     "RuntimePolicy",
     "RuntimePolicyOverride",
     "Scope",
+    "ServerSettings",
     "Snapshot",
     "Standing",
     "State",
+    "StoreError",
+    "StoreSettings",
     "Succeeded",
+    "effective_policies",
+    "literal_secrets",
+    "load",
+    "overlaid",
+    "parse",
+    "read",
+    "schema",
 ]

@@ -5,16 +5,19 @@ Nothing here awaits between a check and the act that follows from it, so no lock
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import anyio
 
+from ._config import load, parse
 from ._protocols import Snapshot
-from ._standing import CLEAN, Effect, Standing, changed
+from ._references import CLIENTS
+from ._standing import CLEAN, Effect, Standing, changed, leased, returned
 
 
 class MemoryCatalog:
@@ -23,6 +26,24 @@ class MemoryCatalog:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._changed = anyio.Event()
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        environ: Mapping[str, str] | None = None,
+        clients: Collection[str] = CLIENTS,
+    ) -> Self:
+        """The catalog that the document in a file describes; `load` tells what it takes and raises."""
+        return cls(load(path, environ=environ, clients=clients).snapshot())
+
+    @classmethod
+    def from_mapping(
+        cls, raw: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, clients: Collection[str] = CLIENTS
+    ) -> Self:
+        """The catalog that a document describes; `parse` tells what it takes and raises."""
+        return cls(parse(raw, environ=environ, clients=clients).snapshot())
 
     def snapshot(self) -> Snapshot:
         """The newest version."""
@@ -88,19 +109,20 @@ class MemoryState:
 
     async def lease_probe(self, domains: Sequence[str], holder: str, now: float, until: float) -> bool:
         """Take the probe of every one of these half-open domains for ``holder``, or of none."""
-        standings = {domain: self._standings.get(domain, CLEAN) for domain in domains}
-        if any(held.probe_until > now and held.probe_holder != holder for held in standings.values()):
-            return False
-        for domain, standing in standings.items():
-            self.put(domain, replace(standing, probe_holder=holder, probe_until=until))
+        taken: dict[str, Standing] = {}
+        for domain in domains:
+            standing = leased(self._standings.get(domain, CLEAN), holder, now, until)
+            if standing is None:
+                return False
+            taken[domain] = standing
+        for domain, standing in taken.items():
+            self.put(domain, standing)
         return True
 
     async def return_probe(self, domains: Sequence[str], holder: str) -> None:
         """Give back what ``holder`` still holds of these."""
         for domain in domains:
-            standing = self._standings.get(domain, CLEAN)
-            if standing.probe_holder == holder:
-                self.put(domain, replace(standing, probe_holder="", probe_until=0.0))
+            self.put(domain, returned(self._standings.get(domain, CLEAN), holder))
 
     async def changed(self, generation: int) -> None:
         """Wait until `generation` is not ``generation``."""

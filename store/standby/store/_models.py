@@ -19,12 +19,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
+
+from ._texts import HeaderName, HeaderValue, HttpAddress, Id, Key
 
 Category = Literal[
     "insufficient_balance",
@@ -75,15 +76,33 @@ WrittenCategory = Annotated[str, AfterValidator(_known_category), WithJsonSchema
 
 StatusCode = Annotated[int, Field(ge=0, le=999)]
 
-Categories = Annotated[list[WrittenCategory], BeforeValidator(_null_is_empty)]
-Codes = Annotated[list[str], BeforeValidator(_null_is_empty)]
-StatusCodes = Annotated[list[StatusCode], BeforeValidator(_null_is_empty)]
-Keywords = Annotated[list[str], BeforeValidator(_null_is_empty)]
+Categories = Annotated[
+    list[WrittenCategory],
+    BeforeValidator(_null_is_empty, json_schema_input_type=list[WrittenCategory] | None),
+    Field(description="The failure's category, one of these."),
+]
+Codes = Annotated[
+    list[str],
+    BeforeValidator(_null_is_empty, json_schema_input_type=list[str] | None),
+    Field(description="The failure's code, one of these, whatever its case and padding."),
+]
+StatusCodes = Annotated[
+    list[StatusCode],
+    BeforeValidator(_null_is_empty, json_schema_input_type=list[StatusCode] | None),
+    Field(description="The failure's HTTP status, one of these; 0 matches nothing."),
+]
+Keywords = Annotated[
+    list[str],
+    BeforeValidator(_null_is_empty, json_schema_input_type=list[str] | None),
+    Field(description="Found anywhere in the failure's code, category, status and message, whatever its case."),
+]
+Enabled = Annotated[bool, Field(description="False turns this policy off.")]
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveCount = Annotated[int, Field(gt=0)]
-NotYet = Annotated[None, BeforeValidator(_refuse), Field(description="Not supported yet; refused by name.")]
+Rank = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
+NotYet = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"not": {}})]
 """A key of the contract that this version refuses, instead of accepting and ignoring it."""
 
 
@@ -105,10 +124,18 @@ P = TypeVar("P", bound=Policy)
 
 
 def overlaid(base: P, over: P | None) -> P:
-    """``over`` laid over ``base`` key by key: a key that ``over`` wrote, even empty or null, replaces the base's."""
+    """``over`` laid over ``base`` key by key: a key that ``over`` wrote, even empty or null, replaces the base's.
+
+    A policy inside a policy (a retry policy's backoff) is laid over key by key in the same way.
+    """
     if over is None or not over.model_fields_set:
         return base
-    return base.model_copy(update={name: getattr(over, name) for name in over.model_fields_set})
+    update: dict[str, Any] = {}
+    for name in over.model_fields_set:
+        below, value = getattr(base, name), getattr(over, name)
+        both = isinstance(below, Policy) and isinstance(value, Policy)
+        update[name] = overlaid(below, value) if both else value
+    return base.model_copy(update=update)
 
 
 # -- gateway-wide policies ---------------------------------------------------------------------------------------
@@ -117,7 +144,7 @@ def overlaid(base: P, over: P | None) -> P:
 class HardStopPolicy(Policy):
     """Failures after which nothing else is tried."""
 
-    enabled: bool = True
+    enabled: Enabled = True
     categories: Categories = []
     codes: Codes = []
     status_codes: StatusCodes = []
@@ -127,7 +154,7 @@ class HardStopPolicy(Policy):
 class FailoverPolicy(Policy):
     """Which failures move the run to the next candidate, and what that does to this one."""
 
-    enabled: bool = True
+    enabled: Enabled = True
     deny_categories: Categories = []
     deny_codes: Codes = []
     deny_status_codes: StatusCodes = []
@@ -151,12 +178,12 @@ class FailoverPolicy(Policy):
 class PriorityDemotePolicy(Policy):
     """Which failures lower a candidate's rank, by how much, and how that wears off."""
 
-    enabled: bool = False
+    enabled: Enabled = False
     categories: Categories = []
     codes: Codes = []
     status_codes: StatusCodes = []
     keywords: Keywords = []
-    demote_step: Annotated[int, Field(ge=0)] | None = None
+    demote_step: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     """What one incident adds to the candidate's effective priority; 100 where missing or 0."""
     restore_seconds: Seconds = 600.0
     """A demotion wears off one step at a time, each after this many seconds; 0 keeps it until restored."""
@@ -180,7 +207,9 @@ def _known_status(written: str) -> str:
 class RunnerPolicy(Policy):
     """One gateway-wide policy (`gateway_runner_policies`)."""
 
-    status: Annotated[str, AfterValidator(_known_status)] = "active"
+    status: Annotated[str, AfterValidator(_known_status), Field(json_schema_extra={"not": {"enum": ["observe"]}})] = (
+        "active"
+    )
     """`active` (or empty); anything else disables the policy: every failure stops the run."""
     hard_stop_policy: HardStopPolicy = HardStopPolicy()
     failover_policy: FailoverPolicy = FailoverPolicy()
@@ -196,8 +225,11 @@ class Backoff(Policy):
     """How long to wait before the same candidate is tried again."""
 
     initial_seconds: Seconds = 0.5
+    """The bound of the first wait."""
     max_seconds: Seconds = 8.0
+    """No bound grows above this; where the server asks for longer, the run fails over instead of waiting."""
     multiplier: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    """Each bound is this many times the one before."""
     jitter: Literal["full", "none"] = "full"
     """`full` draws each wait between 0 and its bound, so that callers who failed together do not return together."""
 
@@ -205,7 +237,7 @@ class Backoff(Policy):
 class RetryPolicy(Policy):
     """Whether and how often the same candidate is tried again."""
 
-    enabled: bool = True
+    enabled: Enabled = True
     max_attempts: PositiveCount = 2
     """Tries of one candidate in one run, the first included."""
     deny_categories: Categories = []
@@ -223,8 +255,11 @@ class RateLimitPolicy(Policy):
     """What this process allows itself, so that the provider need not refuse; nothing is limited where left out."""
 
     requests_per_minute: PositiveCount | None = None
+    """Calls sent in any minute."""
     tokens_per_minute: PositiveCount | None = None
+    """Tokens asked for and answered in any minute."""
     concurrency: PositiveCount | None = None
+    """Calls in flight at once."""
 
 
 class AttemptTimeouts(Policy):
@@ -268,11 +303,12 @@ class Provider(Section):
 
     client: str
     """The client that speaks this provider's dialect: `openai` for every OpenAI-compatible server."""
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    base_url: HttpAddress | None = None
     """An http or https address, up to the part that all endpoints share; the client's own where left out."""
-    api_key: SecretStr | None = None
+    api_key: Key | None = None
+    """Secret; best written as `${NAME}`. Left out for a server that needs none."""
     api_keys: NotYet = None
-    headers: dict[str, SecretStr] = {}
+    headers: dict[HeaderName, HeaderValue] = {}
     """Extra headers of every call; their values are secret."""
     timeouts: ProviderTimeouts = ProviderTimeouts()
 
@@ -283,19 +319,22 @@ class Provider(Section):
 class Candidate(Section):
     """One way to serve a model: a provider, its name of the model, and how it ranks."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+    id: Id
     """Its name in records, headers and the admin API: letters, digits and `_ . : -`."""
     provider: str
+    """A name under `providers`."""
     model: Annotated[str, Field(min_length=1)]
     """The provider's name of the model."""
-    priority: int = 100
+    priority: Rank = 100
     """Smaller is tried first; demotion adds to it."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Its share of first tries among candidates of equal rank."""
     runtime_policy: str | None = None
+    """A name under `runtime_policies`; `recommended` where left out, or `bare` where the model's runner policy is."""
     runtime_policy_override: Annotated[RuntimePolicyOverride, Field(alias="runtimePolicyOverride")] = (
         RuntimePolicyOverride()
     )
+    """This candidate's own policies, laid over the shared ones key by key."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -306,6 +345,7 @@ class Queue(Policy):
     max_waiting: Annotated[int, Field(ge=0)] = 100
     """How many runs may wait at once; 0 turns the queue off."""
     max_wait_seconds: Seconds = 30.0
+    """No run waits longer than this."""
 
 
 class ModelTimeouts(Policy):
@@ -325,6 +365,7 @@ class Model(Section):
     hedge: NotYet = None
     commit: NotYet = None
     candidates: Annotated[list[Candidate], Field(min_length=1)]
+    """Who can serve it. They are ranked by `priority`, not by their order here."""
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Self:

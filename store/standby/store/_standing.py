@@ -54,15 +54,17 @@ class Standing:
         """What is added to the candidate's priority at ``now``: it wears off one step each ``restore_seconds``."""
         if not self.demoted or not self.restore_seconds:
             return self.demoted
-        worn_off = int((now - self.demoted_at) / self.restore_seconds) * self.demote_step
-        return max(0, self.demoted - worn_off)
+        return max(0, self.demoted - self._steps_worn_off(now) * self.demote_step)
 
     def demotion_changes_at(self, now: float) -> float:
         """When `demotion` is next smaller than it is at ``now``; infinity where it stays."""
         if not self.restore_seconds or not self.demotion(now):
             return float("inf")
-        steps = int((now - self.demoted_at) / self.restore_seconds) + 1
-        return self.demoted_at + steps * self.restore_seconds
+        return self.demoted_at + (self._steps_worn_off(now) + 1) * self.restore_seconds
+
+    def _steps_worn_off(self, now: float) -> int:
+        # Another process's clock may be ahead of this one's: a demotion of the future has not begun to wear off.
+        return max(0, int((now - self.demoted_at) / self.restore_seconds))
 
 
 CLEAN = Standing()
@@ -70,13 +72,17 @@ CLEAN = Standing()
 
 @dataclass(frozen=True, slots=True)
 class Cool:
-    """Leave the domain out until ``until``; ``in_row`` counts this cooldown and those before it without a success."""
+    """Leave the domain out until ``until``; ``in_row`` counts this cooldown and those before it without a success.
+
+    ``by`` is who asked for it, where that was an operator: then it is audited.
+    """
 
     domain: str
     at: float
     until: float
     in_row: int
     cause: str
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +148,21 @@ Effect = Cool | Disable | Enable | Restore | Demote | Failed | Succeeded
 def changed(standing: Standing, effect: Effect) -> Standing:
     """The standing after ``effect``; the same object where the effect changes nothing."""
     match effect:
-        case Cool(_, at, until, in_row, cause):
+        case Cool(_, at, until, in_row, cause, _):
             return _cooled(standing, at, until, in_row, cause)
         case Disable(_, at, by, why):
             if standing.disabled:
                 return standing
             return replace(standing, disabled_at=at, disabled_by=by, disabled_why=why)
         case Enable():
+            if not standing.disabled:
+                return standing
             return replace(standing, disabled_at=0.0, disabled_by="", disabled_why="")
         case Restore():
-            return Standing(
+            restored = Standing(
                 disabled_at=standing.disabled_at, disabled_by=standing.disabled_by, disabled_why=standing.disabled_why
             )
+            return standing if restored == standing else restored
         case Demote():
             return _demoted(standing, effect)
         case Failed():
@@ -164,13 +173,32 @@ def changed(standing: Standing, effect: Effect) -> Standing:
             assert_never(effect)
 
 
-def _cooled(standing: Standing, at: float, until: float, in_row: int, cause: str) -> Standing:
-    if until <= standing.cooling_until:
+def leased(standing: Standing, holder: str, now: float, until: float) -> Standing | None:
+    """The standing with its probe in the hands of ``holder``; `None` where it is cooling, or another one's probe."""
+    if standing.cooling(now) or (standing.probe_until > now and standing.probe_holder != holder):
+        return None
+    return replace(standing, probe_holder=holder, probe_until=until)
+
+
+def returned(standing: Standing, holder: str) -> Standing:
+    """The standing without the probe of ``holder``; the same object where ``holder`` has none."""
+    if standing.probe_holder != holder or not holder:
         return standing
+    return replace(standing, probe_holder="", probe_until=0.0)
+
+
+def _cooled(standing: Standing, at: float, until: float, in_row: int, cause: str) -> Standing:
+    # Stores merge what several processes did in the order of their commits, which need not be the order of events:
+    # two cooldowns must come to the same in either order, so the shorter one still counts as one.
+    if until <= standing.cooling_until:
+        at, in_row = max(at, standing.cooled_at), max(in_row, standing.cooldowns_in_row)
+        if (at, in_row) == (standing.cooled_at, standing.cooldowns_in_row):
+            return standing
+        return replace(standing, cooled_at=at, cooldowns_in_row=in_row)
     return replace(
         standing,
         cooling_until=until,
-        cooled_at=at,
+        cooled_at=max(at, standing.cooled_at),
         cooldowns_in_row=max(in_row, standing.cooldowns_in_row),
         cooled_for=cause,
         probe_holder="",
@@ -197,6 +225,7 @@ def _succeeded(standing: Standing, began_at: float) -> Standing:
     return replace(
         standing,
         cooling_until=0.0,
+        cooled_at=0.0,
         cooldowns_in_row=0,
         cooled_for="",
         failures_in_row=0,

@@ -1,0 +1,151 @@
+"""The configuration document as a whole, and what is in it beside providers, policies and models."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from ._models import (
+    BUILT_IN_RUNNER_POLICIES,
+    BUILT_IN_RUNTIME_POLICIES,
+    Model,
+    Provider,
+    RateLimitPolicy,
+    RunnerPolicy,
+    RuntimePolicy,
+    Section,
+)
+from ._protocols import Snapshot
+from ._texts import Id, Key, Name
+
+_SQLITE = "sqlite:///"
+
+
+def _one(value: Any) -> Any:
+    # To pydantic True and 1.0 are the literal 1 as well.
+    if isinstance(value, bool | float):
+        raise PydanticCustomError("version", "must be 1")
+    return value
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _all_is_none(value: Any) -> Any:
+    # Null is refused: a list whose items are commented out must not come to mean every model.
+    if value == "all":
+        return None
+    if not isinstance(value, list):
+        raise PydanticCustomError("models", "must be a list of model names, or `all`")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _is_sqlite(url: str) -> bool:
+    path = url.removeprefix(_SQLITE)
+    return url.startswith(_SQLITE) and path.isprintable() and path not in {"", ":memory:"} and not set(path) & set("?#")
+
+
+def _store_url(written: str) -> str:
+    if written.startswith("postgres"):
+        raise PydanticCustomError(
+            "not_supported_yet", "postgresql:// is not supported yet; allowed: memory: or sqlite:///PATH"
+        )
+    if written != "memory:" and not _is_sqlite(written):
+        raise PydanticCustomError("ill_formed", "must be memory: or sqlite:///PATH, without ? and #")
+    return written
+
+
+def _state_url(written: str) -> str:
+    if written.startswith(("valkey", "redis")):
+        raise PydanticCustomError(
+            "not_supported_yet", "valkey:// and redis:// are not supported yet; allowed: memory: or sqlite:///PATH"
+        )
+    return _store_url(written)
+
+
+_URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+)$"}
+Bytes = Annotated[int, Field(gt=0)]
+CallerModels = Annotated[
+    list[str] | None,
+    Field(min_length=1),
+    BeforeValidator(_all_is_none, json_schema_input_type=Annotated[list[str], Field(min_length=1)] | Literal["all"]),
+]
+
+
+class CallerKey(Section):
+    """One caller's key: who it is, which models it may use, and how much."""
+
+    name: Name
+    """Who calls with it; unique, and shown in records."""
+    key: Key
+    """Secret; sent as `authorization: Bearer KEY`. Best written as `${NAME}`."""
+    models: CallerModels = None
+    """The models it may use, by name; `all` where left out."""
+    rate_limit: RateLimitPolicy = RateLimitPolicy()
+    """What it may use of them; without limit where left out."""
+
+    def may_use(self, model: str) -> bool:
+        """Whether this caller may ask for ``model``."""
+        return self.models is None or model in self.models
+
+
+class ServerSettings(Section):
+    """What `standby serve` listens on, and whom it answers."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address to bind; a loopback address where no `keys` are given."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """0 picks a free port and prints it."""
+    keys: list[CallerKey] = Field(default_factory=list[CallerKey])
+    """Callers' keys; without any, everybody on this machine may call, and nobody else."""
+    admin_key: Annotated[Key | None, BeforeValidator(_empty_is_none)] = None
+    """Secret. The admin API's key; empty or left out, that API answers on loopback only."""
+    max_body_bytes: Annotated[Bytes, Field(alias="maxBodyBytes")] = 10 * 1024 * 1024
+    """A request with a larger body is refused with 413."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class StoreSettings(Section):
+    """Where the catalog, the history and the run-time state are kept."""
+
+    url: Annotated[str, AfterValidator(_store_url), Field(json_schema_extra=_URL_SCHEMA)] = "memory:"
+    """Catalog and history: `memory:` or `sqlite:///PATH`."""
+    state_url: Annotated[str, AfterValidator(_state_url), Field(json_schema_extra=_URL_SCHEMA)] = Field(
+        default_factory=lambda settings: settings.get("url", "memory:")
+    )
+    """Run-time state: `memory:` or `sqlite:///PATH`; the same as `url` where left out."""
+
+
+class Document(Section):
+    """The configuration of one gateway."""
+
+    version: Annotated[Literal[1], BeforeValidator(_one)]
+    """The version of this form."""
+    server: ServerSettings = ServerSettings()
+    """Read by `standby serve` only."""
+    store: StoreSettings = StoreSettings()
+    """Where the catalog, the history and the run-time state are kept."""
+    providers: dict[Id, Provider] = Field(default_factory=dict[str, Provider])
+    """Where calls are sent, by name."""
+    runner_policies: dict[Name, RunnerPolicy] = Field(default_factory=dict[str, RunnerPolicy])
+    """The gateway-wide policies, by name; `recommended` and `bare` are built in."""
+    runtime_policies: dict[Name, RuntimePolicy] = Field(default_factory=dict[str, RuntimePolicy])
+    """The per-candidate policy sets, by name; `recommended` and `bare` are built in."""
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    """What callers ask for, by name."""
+
+    def snapshot(self, version: int = 1) -> Snapshot:
+        """The catalog that this document describes, the built-in policies under the operator's."""
+        return Snapshot(
+            version=version,
+            models=MappingProxyType(self.models),
+            providers=MappingProxyType(self.providers),
+            runner_policies=MappingProxyType({**BUILT_IN_RUNNER_POLICIES, **self.runner_policies}),
+            runtime_policies=MappingProxyType({**BUILT_IN_RUNTIME_POLICIES, **self.runtime_policies}),
+        )

@@ -1,0 +1,105 @@
+"""What is wrong with a document by more than one of its parts: a name that nothing has, a key that two callers have.
+
+These checks read the tree and not the models, so that they are made even where another part of it is not valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import Final
+
+from ._findings import Place, listed
+from ._models import BUILT_IN_RUNNER_POLICIES, BUILT_IN_RUNTIME_POLICIES
+from ._validation import Text
+
+CLIENTS: Final = ("openai",)
+"""The clients that this version has."""
+_CLIENTS_TO_COME: Final = ("anthropic", "gemini", "azure_openai", "bedrock")
+
+
+def check_references(text: Text, clients: Collection[str]) -> None:
+    """Note every reference that leads nowhere and every name that is taken twice."""
+    for name in text.mapping(("providers",)):
+        _check_provider(text, ("providers", name), clients)
+    for name in text.mapping(("models",)):
+        _check_model(text, ("models", name))
+    _check_callers(text)
+    _check_host(text)
+
+
+def _check_provider(text: Text, place: Place, clients: Collection[str]) -> None:
+    provider = text.mapping(place)
+    client = provider.get("client")
+    if not isinstance(client, str):
+        return
+    if client not in clients:
+        to_come = client in _CLIENTS_TO_COME
+        message = "is a client that is not supported yet" if to_come else "is not a known client"
+        text.refuse((*place, "client"), f"{message}; allowed: {listed(clients)}", known=clients)
+    elif client == "openai" and not provider.keys() & {"base_url", "api_key", "api_keys", "headers"}:
+        text.refuse((*place, "api_key"), "is required where base_url is left out", found="nothing")
+
+
+def _check_model(text: Text, place: Place) -> None:
+    _check_name(text, (*place, "runner_policy"), "runner_policies", BUILT_IN_RUNNER_POLICIES)
+    first: dict[str, Place] = {}
+    for index, candidate in enumerate(text.items((*place, "candidates"))):
+        if not isinstance(candidate, dict):
+            continue
+        here = (*place, "candidates", index)
+        _check_name(text, (*here, "provider"), "providers", ())
+        _check_name(text, (*here, "runtime_policy"), "runtime_policies", BUILT_IN_RUNTIME_POLICIES)
+        _check_unique(text, (*here, "id"), first)
+
+
+def _check_name(text: Text, place: Place, section: str, built_in: Collection[str]) -> None:
+    name = text.at(place)
+    named = text.mapping(()).get(section, {})
+    if not isinstance(name, str) or not isinstance(named, dict):
+        return
+    known = [*text.mapping((section,)), *built_in]
+    if name not in known:
+        text.refuse(place, f"names nothing under {section}; known: {listed(known)}", known=known)
+
+
+def _check_callers(text: Text) -> None:
+    names: dict[str, Place] = {}
+    secrets: dict[str, Place] = {}
+    models = text.mapping(()).get("models")
+    for index, _ in enumerate(text.items(("server", "keys"))):
+        here: Place = ("server", "keys", index)
+        _check_unique(text, (*here, "name"), names)
+        _check_unique(text, (*here, "key"), secrets)
+        for at, model in enumerate(text.items((*here, "models"))):
+            if isinstance(model, str) and isinstance(models, dict) and model not in models:
+                known = list(text.mapping(("models",)))
+                text.refuse((*here, "models", at), f"names nothing under models; known: {listed(known)}", known=known)
+    _check_unique(text, ("server", "admin_key"), secrets)
+
+
+def _check_unique(text: Text, place: Place, first: dict[str, Place]) -> None:
+    value = text.at(place)
+    if not isinstance(value, str) or not value:
+        return
+    taken = first.setdefault(value, place)
+    if taken != place:
+        text.refuse(place, f"must be unique; it is the same as {text.fields.path(taken)}")
+
+
+def _check_host(text: Text) -> None:
+    """Without callers' keys everybody may call, so the server binds to loopback only."""
+    host = text.mapping(("server",)).get("host")
+    if isinstance(host, str) and not text.mapping(("server",)).get("keys") and not _is_loopback(host):
+        text.refuse(
+            ("server", "host"), "must be a loopback address (127.0.0.1, ::1, localhost) where no keys are given"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
