@@ -1,6 +1,7 @@
 """A caller that goes away, at any moment of a run: everything is given back, and nobody's health changes."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from standby.runner import RunFailed
@@ -46,7 +47,7 @@ async def test_a_run_that_is_cancelled_at_any_step_gives_everything_back(after_s
     await gate.state.apply([Cool("candidate:chat/a", now - 10, now - 1, 1, "test")])
     async with anyio.create_task_group() as others:
         others.start_soon(gate.ask)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(gate.ask)
             await anyio.sleep(after_seconds)

@@ -8,7 +8,7 @@ import pytest
 from standby.runner import RunFailed
 from standby.runner.testing import EPOCH, Fail, Slow, answer
 from standby.store import Cool, Disable
-from tests.runner.conftest import did, gateway
+from tests.runner.conftest import gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -36,7 +36,7 @@ async def test_every_equal_has_its_turn_in_a_failing_run():
     equal = {"priority": 1}
     gate = gateway(
         {name: [DOWN] for name in "abcde"} | {"z": []},
-        candidates={name: equal for name in "abcde"},
+        candidates=dict.fromkeys("abcde", equal),
         policy={"failoverPolicy": {"ejectAfter": 0}},
         chance=random.Random(1).random,
     )
@@ -49,5 +49,5 @@ async def test_every_equal_has_its_turn_in_a_failing_run():
 async def test_a_draw_at_the_end_of_the_scale_is_still_a_candidate():
     """Rounding of the summed weights never draws nobody."""
     equal = {"priority": 1, "weight": 0.1}
-    gate = gateway({name: [] for name in "abc"}, candidates={name: equal for name in "abc"}, chance=lambda: 1.0)
+    gate = gateway({name: [] for name in "abc"}, candidates=dict.fromkeys("abc", equal), chance=lambda: 1.0)
     assert (await gate.ask()).candidate == "c"

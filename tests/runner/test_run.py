@@ -118,7 +118,7 @@ async def test_failover_can_be_forbidden_for_one_run():
 async def test_a_body_that_is_not_an_object_is_refused_before_anything_is_sent():
     """The caller's mistake is the caller's error."""
     gate = gateway({"a": []})
-    with pytest.raises(InvalidBody, match="must be a JSON object, not an array"):
+    with pytest.raises(InvalidBody, match="not a JSON object but an array"):
         await gate.runner.run(Request("chat", b"[]"))
     assert gate.calls() == {"a": 0}
 

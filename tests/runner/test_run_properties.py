@@ -11,7 +11,6 @@ from standby.runner import RunFailed
 from standby.runner.testing import Fail, Slow, VirtualLoop, answer
 from tests.runner.conftest import gateway
 
-
 CODES = ["network", "timeout", "server_error", "rate_limit", "auth_failed", "bad_request", "invalid_response"]
 SCOPES = ["request", "credential", "credential_model", "candidate", "provider", "local", "caller"]
 
@@ -80,7 +79,7 @@ models = st.fixed_dictionaries(
     chance=st.sampled_from([0.0, 0.5, 0.999]),
 )
 def test_every_run_ends_within_its_rules(backend, scripts, policy, retry, limit, model, runs, chance):
-    """Every run ends in time; no candidate is tried too often, none after the deadline; every failure names its rule."""
+    """Runs end in time; no candidate is tried too often, none after the deadline; each failure names its rule."""
     options = {"loop_factory": VirtualLoop} if backend == "asyncio" else {"clock": MockClock(autojump_threshold=0)}
     anyio.run(check, scripts, policy, retry, limit, model, runs, chance, backend=backend, backend_options=options)
 

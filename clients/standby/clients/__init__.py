@@ -1,7 +1,46 @@
 """How to talk to a provider: the client protocol, its values, and the clients that come with Standby."""
 
+from typing import TYPE_CHECKING
+
+from ._answers import client_error_of
 from ._body import Body, InvalidBody
-from ._errors import Blame, ClientError, Work
+from ._errors import Blame, ClientError, Work, redacted
+from ._hints import retry_hint
 from ._protocols import ProviderClient, Request, Response, Usage
 
-__all__ = ["Blame", "Body", "ClientError", "InvalidBody", "ProviderClient", "Request", "Response", "Usage", "Work"]
+if TYPE_CHECKING:
+    from ._http import Host
+    from ._openai import OPENAI_BASE_URL, OpenAIClient
+    from ._pool import HttpPool
+
+__all__ = [
+    "Blame",
+    "Body",
+    "ClientError",
+    "InvalidBody",
+    "ProviderClient",
+    "Request",
+    "Response",
+    "Usage",
+    "Work",
+    "client_error_of",
+    "redacted",
+    "retry_hint",
+    "Host",
+    "HttpPool",
+    "OpenAIClient",
+    "OPENAI_BASE_URL",
+]
+
+_SPEAKING_HTTP = {"Host": "_http", "HttpPool": "_pool", "OPENAI_BASE_URL": "_openai", "OpenAIClient": "_openai"}
+
+
+def __getattr__(name: str) -> object:
+    """Import what speaks HTTP when it is first asked for: that takes half a second, and explaining needs none of it."""
+    if name not in _SPEAKING_HTTP:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - as above
+
+    value: object = getattr(import_module(f".{_SPEAKING_HTTP[name]}", __name__), name)
+    globals()[name] = value
+    return value

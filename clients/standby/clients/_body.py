@@ -75,7 +75,7 @@ def _decoded(content: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InvalidBody(f"not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidBody(f"must be a JSON object, not {_json_type(value)}")
+        raise InvalidBody(f"not a JSON object but {_json_type(value)}")
     return cast("dict[str, Any]", value)
 
 

@@ -25,19 +25,35 @@ MAX_MESSAGE_CHARACTERS: Final = 2000
 
 _KEY_LIKE = re.compile(
     r"""
-    (?: \b(?:sk|pk|rk|gsk|xai|key|pplx|r8|hf|ghp|AIza|AKIA)[-_]?[A-Za-z0-9_\-*.]{12,}   # vendors' prefixes
-      | (?<=[Bb]earer\ )\S+
-      | \beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+                          # a signed token
-      | \b(?=[A-Za-z0-9_-]*\d)(?=[A-Za-z0-9_-]*[A-Za-z])[A-Za-z0-9_-]{40,}\b             # long and random
-    )
+      (?<=://) [^\s/@:]{0,200} : [^\s/@]{1,200} (?=@)                       # a password in an address
+    | (?<=[Bb]earer\ ) [^\s"',;]+ | (?<=[Bb]asic\ ) [A-Za-z0-9+/=]{8,}
+    | (?i: (?<=key=) | (?<=key:\ ) | (?<=key\ provided:\ ) | (?<=token=) | (?<=secret=) | (?<=password=) )
+      [^\s"'&,;<>]{6,} (?<![.:])                                           # what a text calls a key
+    | \b (?: sk | pk | rk | gsk | csk | pplx | nvapi ) [-_] [A-Za-z0-9_*.-]{8,} (?<!\.)       # vendors' prefixes
+    | \b (?: hf | ghp | gho | ghs | github_pat | tgp | fw | r8 ) _ [A-Za-z0-9_*]{8,}
+    | \b (?: glpat | xoxb | xoxp | xai | ya29\. ) [-.]? [A-Za-z0-9_*-]{16,}
+    | \b (?: AIza [A-Za-z0-9_-]{20,} | A[KS]IA [A-Z0-9]{12,} )
+    | \b eyJ [A-Za-z0-9_-]{10,} \. [A-Za-z0-9_-]+ \. [A-Za-z0-9_-]*         # a signed token
     """,
     re.VERBOSE,
 )
+_LONG_WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{32,}(?![A-Za-z0-9])")
 
 
 def redacted(text: str) -> str:
-    """``text`` with anything that looks like a key taken out."""
-    return _KEY_LIKE.sub("[redacted]", text)
+    """``text`` with anything that looks like a key taken out.
+
+    A long word counts if it has digits and letters of both cases, or more than forty characters: names of models have
+    neither, and an id of a request in hexadecimal stays readable.
+    """
+    return _LONG_WORD.sub(_without_random, _KEY_LIKE.sub("[redacted]", text))
+
+
+def _without_random(match: re.Match[str]) -> str:
+    word = match.group()
+    has_digits = any(map(str.isdigit, word))
+    mixed = word not in (word.lower(), word.upper())
+    return "[redacted]" if has_digits and not word.isdigit() and (mixed or len(word) > 40) else word
 
 
 class ClientError(Exception):

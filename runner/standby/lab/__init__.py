@@ -1,5 +1,17 @@
 """Tools that ask the runner's own core what it would do."""
 
 from ._cases import Case, answer_case, answer_lines, told
+from ._explain import Explanation, Question, Told, UnknownName, ask, explain
 
-__all__ = ["Case", "answer_case", "answer_lines", "told"]
+__all__ = [
+    "Case",
+    "Explanation",
+    "Question",
+    "Told",
+    "UnknownName",
+    "answer_case",
+    "answer_lines",
+    "ask",
+    "explain",
+    "told",
+]

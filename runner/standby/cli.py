@@ -1,0 +1,226 @@
+"""The `standby` command. Everything it does is in the library; here are its words, its options and its exit codes.
+
+Exit codes: 0 all is well; 1 what was asked for did not hold (a wrong document, a failed demo, a line that is no case);
+2 the command was used wrongly.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit("standby: the command line needs its extra: pip install 'standby[cli]'")
+
+if TYPE_CHECKING:
+    from standby.lab import Explanation
+
+app = typer.Typer(
+    help="Runs AI requests, and fails over by policy when providers fail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Argument(help="The configuration document: .yaml, .toml or .json.", metavar="FILE", show_default=False)
+]
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name."""
+    try:
+        app(prog_name="standby", standalone_mode=True)
+    except ModuleNotFoundError as missing:
+        fail(f"this command needs the package {missing.name}: pip install 'standby[all]'")
+    sys.exit(0)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say what is wrong, and end."""
+    typer.echo(f"standby: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"standby {version('standby')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Runs AI requests, and fails over by policy when providers fail."""
+
+
+@app.command()
+def serve(
+    config: ConfigFile,
+    host: Annotated[str | None, typer.Option(help="Overrides server.host.", show_default=False)] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Overrides server.port; 0 picks a free one.", show_default=False),
+    ] = None,
+) -> None:
+    """Serve the gateway that FILE describes, until SIGTERM or Ctrl-C; then let what is under way end."""
+    import logging
+
+    import anyio
+
+    from standby import lab
+    from standby.proxy import CannotListen
+    from standby.proxy import serve as run
+    from standby.runner import Gateway
+    from standby.store import InvalidConfig, StoreError
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+    def explain(gateway: Gateway, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return lab.ask(gateway.runner.catalog.snapshot(), asked)
+
+    async def until_stopped() -> None:
+        await run(config, host=host, port=port, explain=explain, say=typer.echo)
+
+    try:
+        anyio.run(until_stopped, backend_options={"use_uvloop": _has("uvloop")})
+    except InvalidConfig as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except (StoreError, CannotListen) as error:
+        fail(str(error))
+
+
+@app.command()
+def check(config: ConfigFile) -> None:
+    """Say everything that is wrong with FILE, all at once."""
+    from standby.store import InvalidConfig, load
+
+    try:
+        document = load(config)
+    except InvalidConfig as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    candidates = sum(len(model.candidates) for model in document.models.values())
+    typer.echo(f"{config}: all is well: {len(document.models)} models, {candidates} candidates")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration document."""
+    import json
+
+    from standby.store import schema as document_schema
+
+    typer.echo(json.dumps(document_schema(), indent=2))
+
+
+@app.command()
+def explain(
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Answer decision cases from standard input, a line each.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="The configuration document.", show_default=False)] = None,
+    model: Annotated[str, typer.Option(help="The model that was asked for.", show_default=False)] = "",
+    candidate: Annotated[str, typer.Option(help="The candidate that failed.", show_default=False)] = "",
+    status: Annotated[int, typer.Option(min=0, max=999, help="The HTTP status; 0 where no answer came.")] = 0,
+    code: Annotated[
+        str | None,
+        typer.Option(
+            help="The client's code; what the client makes of status and message if left out.", show_default=False
+        ),
+    ] = None,
+    message: Annotated[str, typer.Option(help="What the provider said.", show_default=False)] = "",
+    retryable: Annotated[
+        bool | None,
+        typer.Option(
+            "--retryable/--not-retryable", help="The client's own word, if it is not the usual one.", show_default=False
+        ),
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="The failure is our own rate limit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the decisions as JSON.")] = False,
+) -> None:
+    """Say what would be decided about a failure, by which rule, and where that rule is written."""
+    if jsonl:
+        _explain_cases()
+        return
+    from standby.lab import Question
+    from standby.lab import explain as explained
+    from standby.store import InvalidConfig, load
+
+    if config is None or not model or not candidate:
+        fail("explain needs --config FILE, --model NAME and --candidate ID (or --jsonl)", 2)
+    question = Question(
+        model=model, candidate=candidate, status=status, code=code, message=message, retryable=retryable, local=local
+    )
+    try:
+        explanation = explained(load(config).snapshot(), question)
+    except InvalidConfig as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except ValueError as error:
+        fail(str(error))
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(explanation.as_dict(), option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo(_in_words(explanation))
+
+
+def _explain_cases() -> None:
+    from standby.lab import answer_lines
+
+    all_well = True
+    for well, line in answer_lines(sys.stdin.buffer):
+        sys.stdout.buffer.write(line + b"\n")
+        all_well = all_well and well
+    sys.stdout.buffer.flush()
+    if not all_well:
+        raise typer.Exit(1)
+
+
+def _in_words(explanation: Explanation) -> str:
+    asked, info = explanation.question, explanation.info
+    status = f" with status {info.status}" if info.status else ""
+    what = "our own rate limit" if asked.local else f"{info.code or 'no code'}{status}"
+    word = "may be tried again" if explanation.retryable else "is final"
+    lines = [
+        f"{asked.model}/{asked.candidate} fails: {what}" + (f', "{info.message}"' if info.message else "") + ".",
+        f"That is of category {info.category}; the client says it {word}.",
+    ]
+    for told in explanation.told:
+        rule = f" = {told.match.value}" if told.match is not None and told.match.source != "provider_client" else ""
+        lines += [
+            "",
+            f"{told.question:<9} {told.answer}",
+            f"          {told.sentence}",
+            f"          because: {told.reason}",
+        ]
+        if told.written:
+            lines.append(f"          written: {told.written}{rule}")
+    return "\n".join(lines)
+
+
+@app.command()
+def demo(
+    requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many requests to send.")] = 300,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the gateway up, and print a curl line to try.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: where to listen; 0 picks a free one.")] = 0,
+) -> None:
+    """Watch requests being answered while providers fail: real sockets, nothing to configure."""
+    from standby.demo import run_demo
+
+    raise typer.Exit(run_demo(requests=requests, serve=serve, port=port))
+
+
+def _has(package: str) -> bool:
+    return find_spec(package) is not None
