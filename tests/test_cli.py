@@ -1,0 +1,156 @@
+"""The `standby` command as a person uses it: its output, its errors, its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VECTORS = Path(__file__).parent / "runner/data/decision_vectors.jsonl"
+
+GOOD = """
+version: 1
+providers: {a: {client: openai, base_url: "http://127.0.0.1:9/v1", api_key: "sk-very-secret-key-1234567890"}}
+models: {chat: {candidates: [{id: primary, provider: a, model: m}]}}
+"""
+BAD = """
+version: 1
+providers: {a: {client: openai, base_url: "http://127.0.0.1:9/v1", api_key: ["sk-very-secret-key-1234567890"]}}
+models: {chat: {candidates: [{id: primary, provider: b, model: m, priorty: 1}]}}
+"""
+
+
+def standby(*arguments, stdin=b""):
+    command = [sys.executable, "-c", "from standby.cli import main; main()", *arguments]
+    return subprocess.run(command, check=False, input=stdin, capture_output=True)
+
+
+@pytest.fixture
+def good(tmp_path):
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    return str(path)
+
+
+@pytest.fixture
+def bad(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    return str(path)
+
+
+def test_all_cases_of_the_contract_are_answered_in_order():
+    """`explain --jsonl` prints one line a case, shaped as `expect` is, and ends with 0."""
+    done = standby("explain", "--jsonl", stdin=VECTORS.read_bytes())
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    cases = [json.loads(line) for line in VECTORS.read_bytes().splitlines()]
+    assert done.returncode == 0
+    assert answers == [{"demote": None, **case["expect"], "id": case["id"]} for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "the line"),
+        (b'{"id": "x"}', "error"),
+        (b'{"id": "x", "error": {"type": "clint"}}', "error.type"),
+        (b'{"id": "x", "error": {"type": "client", "status": "500"}}', "error.status"),
+        (
+            b'{"id": "x", "error": {"type": "other"}, "runner_policy": {"failoverPolicy": {"cooldownSeconds": -1}}}',
+            "cooldownSeconds",
+        ),
+        (
+            b'{"id": "x", "error": {"type": "other"}, "runner_policy": {"failoverPolicy": {"actions": {"rate_limit": "explode"}}}}',
+            "rate_limit",
+        ),
+        (
+            b'{"id": "x", "error": {"type": "other"}, "candidate": {"retryPolicy": {"denyCategories": ["ratelimit"]}}}',
+            "denyCategories",
+        ),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 5000, "not JSON"),
+    ],
+)
+def test_a_malformed_line_is_answered_with_an_error(line, named):
+    """It names the place; the other lines are still answered; the command ends with 1."""
+    well = b'{"id": "well", "error": {"type": "other", "message": "boom"}}'
+    done = standby("explain", "--jsonl", stdin=line + b"\n\n" + well + b"\n")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert named in first["error"]
+    assert first["id"] == ("x" if b'"x"' in line else None)
+    assert (second["id"], done.returncode, done.stderr) == ("well", 1, b"")
+
+
+def test_explain_says_each_decision_with_its_rule(good):
+    """Three decisions, each with a sentence, a reason and where the rule is written."""
+    done = standby("explain", "--config", good, "--model", "chat", "--candidate", "primary", "--status", "429")
+    told = done.stdout.decode()
+    assert done.returncode == 0
+    assert "chat/primary fails: rate_limit with status 429." in told
+    assert "written: runner_policies.recommended.failoverPolicy.allowCategories[0] (built in) = rate_limit" in told
+
+
+def test_explain_can_answer_in_json(good):
+    """For programs."""
+    done = standby(
+        "explain", "--config", good, "--model", "chat", "--candidate", "primary", "--status", "503", "--json"
+    )
+    assert json.loads(done.stdout)["info"]["category"] == "provider_5xx"
+
+
+def test_explain_without_a_question_says_what_it_needs():
+    """Used wrongly: 2."""
+    done = standby("explain")
+    assert done.returncode == 2
+    assert b"explain needs --config FILE, --model NAME and --candidate ID" in done.stderr
+
+
+def test_explain_names_what_it_does_not_know(good):
+    """A misspelt candidate is told with the known ones."""
+    done = standby("explain", "--config", good, "--model", "chat", "--candidate", "x")
+    assert (done.returncode, done.stderr) == (1, b"standby: the model 'chat' has no candidate 'x'; it has: primary\n")
+
+
+def test_check_says_that_all_is_well(good):
+    """With what there is."""
+    done = standby("check", good)
+    assert (done.returncode, done.stdout.decode()) == (0, f"{good}: all is well: 1 models, 1 candidates\n")
+
+
+def test_check_says_everything_wrong_at_once_and_no_secret(bad):
+    """The file, the count, a line for each mistake; never a key, never a traceback."""
+    done = standby("check", bad)
+    told = done.stderr.decode()
+    assert done.returncode == 1
+    assert told.splitlines()[0] == f"{bad}: 3 errors"
+    for path in ("providers.a.api_key", "models.chat.candidates[0].provider", "models.chat.candidates[0].priorty"):
+        assert path in told
+    assert "very-secret" not in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_missing_file_is_named(command, tmp_path):
+    """An operator's mistake is no traceback."""
+    done = standby(command, str(tmp_path / "none.yaml"))
+    assert done.returncode == 1
+    assert b"none.yaml" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_schema_prints_a_json_schema():
+    """Draft 2020-12, of the whole document."""
+    done = standby("schema")
+    assert json.loads(done.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_the_version_is_the_packages():
+    """`--version` prints it."""
+    assert standby("--version").stdout.startswith(b"standby 0.")
+
+
+def test_an_unknown_command_is_told():
+    """Used wrongly: 2."""
+    assert standby("sevre").returncode == 2
