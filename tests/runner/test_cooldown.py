@@ -257,3 +257,13 @@ async def test_failures_of_one_incident_grow_a_cooldown_once():
         for _ in range(3):
             tasks.start_soon(gate.ask)
     assert gate.state.standing("candidate:chat/a").cooldowns_in_row == 1
+
+
+async def test_a_cooldown_is_told_in_the_log(caplog):
+    """Who, for how long, how often in a row, and by which rule."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=COOL_5XX, chance=lambda: 0.0)
+    await gate.ask()
+    assert caplog.messages == [
+        "candidate:chat/a is left out for 60.0 s (1 in a row): "
+        "provider_5xx: client_retryable (ClientError.Retryable = true)"
+    ]

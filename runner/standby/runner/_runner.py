@@ -23,6 +23,7 @@ from ._clients import ClientFactory, Clients
 from ._clock import Clock, SystemClock, Timeline
 from ._errors import NotTried, RunFailed, UnknownCandidate, UnknownModel
 from ._limits import Lease, Limits, Refused, Ticket, Waiting
+from ._log import log_effects
 from ._plan import Call, Deliver, Enqueue, GiveUp, Plan, Wait
 from ._rank import Ranking
 from ._record import LazyRecord, RunRecord
@@ -106,6 +107,9 @@ class Runner:
         self._routes: dict[str, tuple[Route, Ranking]] = {}
 
     async def __aenter__(self) -> Self:
+        # What can be made now need not be made by the first run: routes, and the clients that import an HTTP library.
+        for model in self.catalog.snapshot().models:
+            self.route(model)
         return self
 
     async def __aexit__(
@@ -272,6 +276,7 @@ class Runner:
         else:
             effects = run.plan.report_failure(call, error, began_at, now)
         if effects:
+            log_effects(effects)
             await self.state.apply(effects)
         if error is not None:
             await run.give_back()

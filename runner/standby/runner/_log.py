@@ -1,0 +1,24 @@
+"""What runs do to candidates, in the log: a line for each cooldown and disablement, with the rule that asked for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from standby.store import Cool, Demote, Disable, Effect
+
+log = logging.getLogger("standby.runner")
+
+
+def log_effects(effects: Sequence[Effect]) -> None:
+    """Tell the operator who is left out, for how long and why."""
+    for effect in effects:
+        match effect:
+            case Cool(domain, at, until, in_row, cause):
+                log.warning("%s is left out for %.1f s (%d in a row): %s", domain, until - at, in_row, cause)
+            case Disable(domain, _, by, why):
+                log.warning("%s is left out until somebody enables it, by %s: %s", domain, by, why)
+            case Demote(domain, _, _, step, _, cause):
+                log.info("%s is ranked %d lower: %s", domain, step, cause)
+            case _:
+                pass

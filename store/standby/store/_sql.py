@@ -1,0 +1,165 @@
+"""Catalog, run-time state and history in one SQLite file; or in two, by opening two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
+
+from sqlalchemy.exc import DBAPIError
+
+from ._config import parse
+from ._errors import StoreError
+from ._references import CLIENTS
+from ._sql_catalog import SqlCatalog
+from ._sql_history import SqlHistory
+from ._sql_state import SqlState
+from ._sqlite import SqliteFile, log, to_its_end
+
+_POLL = "poll"
+
+
+class SqlOptions(TypedDict, total=False):
+    """What `SqlStore` may be told besides its URL, and says the meaning of."""
+
+    environ: Mapping[str, str] | None
+    clients: Collection[str]
+    poll_seconds: float
+    commit_wait_seconds: float
+    busy_timeout_seconds: float
+    open_wait_seconds: float
+    max_pending: int
+    keep_runs: int
+
+
+class SqlStore:
+    """A store in a SQLite file, which any number of processes may use at once.
+
+    It is open inside ``async with``, and on asyncio. What is wrong with the file when it is opened is a `StoreError`;
+    what becomes wrong with it later is told by the parts' ``trouble``, and runs go on with what is in memory.
+
+    Attributes:
+        catalog: The configuration, by version.
+        state: Cooldowns, disablements, demotions and probes.
+        history: The records of past runs, and the audit.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+        clients: Collection[str] = CLIENTS,
+        poll_seconds: float = 0.25,
+        commit_wait_seconds: float = 0.25,
+        busy_timeout_seconds: float = 1.0,
+        open_wait_seconds: float = 5.0,
+        max_pending: int = 10_000,
+        keep_runs: int = 100_000,
+    ) -> None:
+        """A store that is not open yet.
+
+        Args:
+            url: ``sqlite:///PATH``: relative to the working folder, or absolute with a fourth slash.
+            environ: What ``${NAME}`` in the catalog stands for; by default what the process's environment says.
+            clients: The clients that a provider in the catalog may name.
+            poll_seconds: How soon what other processes change is seen here.
+            commit_wait_seconds: How long a run waits at most for a change of the state to be written.
+            busy_timeout_seconds: After this long behind another process's lock, the file is said to be in trouble.
+            open_wait_seconds: How long opening waits for a file that another process has locked.
+            max_pending: How much of the state and of the history, each, waits at most to be written.
+            keep_runs: How many records of runs are kept in the file.
+
+        Raises:
+            StoreError: The URL names no SQLite file.
+        """
+        self._file = SqliteFile(url, busy_timeout_seconds=busy_timeout_seconds)
+        self._poll_seconds = poll_seconds
+        self._open_wait_seconds = open_wait_seconds
+        self._closing = asyncio.Event()
+        self._poller: asyncio.Task[None] | None = None
+        self.catalog = SqlCatalog(self._file, partial(parse, environ=environ, clients=clients))
+        self.state = SqlState(self._file, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
+        self.history = SqlHistory(self._file, max_pending=max_pending, keep_runs=keep_runs)
+
+    @classmethod
+    def open(cls, url: str, **options: Unpack[SqlOptions]) -> Self:
+        """A store to be entered with ``async with``; the options are those of `SqlStore`."""
+        return cls(url, **options)
+
+    async def __aenter__(self) -> Self:
+        """Open the file and read it.
+
+        Raises:
+            StoreError: It cannot be used. The message names it and says what to do.
+        """
+        try:
+            await self._file.finish(self._open())
+        except BaseException:
+            await to_its_end(self._file.close())
+            raise
+        self.state.writer.start()
+        self.history.writer.start()
+        self._poller = asyncio.create_task(self._poll(), name=f"standby.store poll of {self._file.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is pending, with one last try where the file is in trouble, and close it."""
+        await to_its_end(self._close())
+
+    async def _open(self) -> None:
+        await self._file.open(self._open_wait_seconds)
+        try:
+            async with self._file.read() as connection:
+                await self.state.refresh(connection)
+                await self.catalog.refresh(connection)
+        except DBAPIError as error:
+            raise StoreError(f"{self._file.words(error)}: name another file, or move this one away") from error
+
+    async def _close(self) -> None:
+        self._closing.set()
+        if self._poller is not None:
+            await self._poller
+        await self.state.writer.close()
+        await self.history.writer.close()
+        await self._file.close()
+
+    async def _poll(self) -> None:
+        """Follow what other processes write, until the store is closed."""
+        while not self._closing.is_set():
+            try:
+                await self._follow()
+            except (DBAPIError, StoreError) as error:
+                self._file.enter_trouble(_POLL, error)
+            except Exception as error:  # noqa: BLE001 - said with its trace
+                # Whatever it is, a process that no longer hears of the others' cooldowns must say so and try again.
+                log.exception("following the changes in %s failed", self._file.name)
+                self._file.enter_trouble(_POLL, error)
+            await self._pause()
+
+    async def _follow(self) -> None:
+        async with self._file.watch() as connection:
+            seen: int | None = None
+            while not self._closing.is_set():
+                version = await self._file.data_version(connection)
+                if version != seen:
+                    await self.state.refresh(connection)
+                    await self.catalog.refresh(connection)
+                    await connection.rollback()
+                    seen = version
+                self._file.leave_trouble(_POLL)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._poll_seconds)
+
+
+def open_sql(url: str, **options: Unpack[SqlOptions]) -> SqlStore:
+    """A store to be entered with ``async with``; the options are those of `SqlStore`."""
+    return SqlStore.open(url, **options)

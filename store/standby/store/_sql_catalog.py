@@ -1,0 +1,191 @@
+"""The catalog in a database: raw documents by version, served from memory.
+
+What is stored is what the operator wrote, with ``${NAME}`` still in its place: a secret that the environment holds
+never enters the database, and every process fills in its own. So a version that one process could use may be invalid in
+another: it is then refused there, with an error in the log, and the version before it keeps serving.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+import anyio
+from sqlalchemy import Table, and_, func, insert, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ._config import literal_secrets
+from ._errors import StoreError
+from ._protocols import Snapshot
+from ._sql_tables import DOCUMENTS, audit, catalog_versions
+from ._sqlite import SqliteFile, log
+
+_MAX_STEPS_BACK = 10
+
+
+class Parsed(Protocol):
+    """A valid document."""
+
+    def snapshot(self, version: int) -> Snapshot:
+        """The part of it that is the catalog."""
+        ...
+
+
+Parse = Callable[[Mapping[str, Any]], Parsed]
+"""A raw document -> a valid one, or a `ValueError` that says everything that is wrong with it."""
+
+
+class SqlCatalog:
+    """A catalog in a database, shared with every process that uses the same file."""
+
+    def __init__(self, file: SqliteFile, parse: Parse) -> None:
+        self._file = file
+        self._parse = parse
+        self._snapshot = Snapshot(0)
+        self._changed = anyio.Event()
+        self._looked_at = 0
+        self._refused: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the newest version in the database is not the one that is served; `None` when it is."""
+        return self._file.trouble("poll") or self._refused
+
+    def snapshot(self) -> Snapshot:
+        """The newest valid version, from local memory; version 0, with no models, where nothing was ever stored."""
+        return self._snapshot
+
+    async def changed(self, version: int) -> Snapshot:
+        """Wait until the newest version is not ``version``, and return it."""
+        while self._snapshot.version == version:
+            await self._changed.wait()
+        return self._snapshot
+
+    async def replace(self, raw_document: Mapping[str, Any], origin: str) -> Snapshot:
+        """Make the catalog's sections of ``raw_document`` the newest version; runs in flight keep theirs.
+
+        A document that says what is stored already makes no version. Of its other sections nothing is stored: they
+        are each process's own.
+
+        Args:
+            raw_document: The document as it was written: with ``${NAME}``, not with what that stands for.
+            origin: Where it came from, for the audit.
+
+        Raises:
+            ValueError: The document is invalid. Everything that is wrong with it is said at once.
+            StoreError: The database cannot be written.
+        """
+        parsed = self._parse(raw_document)
+        sections = {section: _copy(raw_document.get(section) or {}) for section in DOCUMENTS}
+        try:
+            version = await self._file.finish(self._store(sections, origin))
+        except DBAPIError as error:
+            raise StoreError(f"{self._file.words(error)}; the configuration was not stored") from error
+        if version >= self._snapshot.version:
+            self._serve(parsed.snapshot(version))
+        return self._snapshot
+
+    async def document(self, version: int | None = None) -> dict[str, Any]:
+        """The raw document of one version, by default of the newest in the database, as `replace` takes it.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        try:
+            return await self._file.finish(self._read(version))
+        except DBAPIError as error:
+            raise StoreError(f"{self._file.words(error)}; the configuration cannot be read") from error
+
+    async def refresh(self, connection: AsyncConnection) -> None:
+        """Serve the newest valid version in the database, where that is a newer one."""
+        newest = await _newest(connection)
+        if newest <= self._looked_at:
+            return
+        self._looked_at = newest
+        for version in range(newest, max(self._snapshot.version, newest - _MAX_STEPS_BACK), -1):
+            try:
+                snapshot = self._parse(_whole(await _sections(connection, version))).snapshot(version)
+            except ValueError as error:
+                why = f"{self._file.name}: version {version} of the catalog is refused: {error}"
+                log.error("%s", why)
+                if version == newest:
+                    self._refused = why
+            else:
+                self._serve(snapshot)
+                break
+
+    def _serve(self, snapshot: Snapshot) -> None:
+        self._looked_at = max(self._looked_at, snapshot.version)
+        if snapshot.version == self._looked_at:
+            self._refused = None
+        if snapshot.version == self._snapshot.version:
+            return
+        self._snapshot = snapshot
+        event, self._changed = self._changed, anyio.Event()
+        event.set()
+
+    async def _read(self, version: int | None) -> dict[str, Any]:
+        async with self._file.read() as connection:
+            return _whole(await _sections(connection, await _newest(connection) if version is None else version))
+
+    async def _store(self, sections: Mapping[str, Mapping[str, Any]], origin: str) -> int:
+        async with self._file.write() as connection:
+            newest = await _newest(connection)
+            stored = await _sections(connection, newest)
+            if newest and stored == sections:
+                return newest
+            for path in literal_secrets(sections):
+                log.warning("%s is kept in %s as it was written: better name it, as ${NAME}", path, self._file.name)
+            version, now = newest + 1, time.time()
+            await connection.execute(insert(catalog_versions).values(version=version, imported_at=now, origin=origin))
+            for section, table in DOCUMENTS.items():
+                await _store_section(connection, table, version, stored[section], sections[section])
+            await connection.execute(
+                insert(audit).values(at=now, who=origin, what="reload", target=f"catalog:{version}", why="")
+            )
+        return version
+
+
+async def _newest(connection: AsyncConnection) -> int:
+    found = await connection.execute(select(func.coalesce(func.max(catalog_versions.c.version), 0)))
+    return int(found.scalar_one())
+
+
+async def _sections(connection: AsyncConnection, version: int) -> dict[str, dict[str, Any]]:
+    """The catalog's sections as they were at ``version``."""
+    sections: dict[str, dict[str, Any]] = {}
+    for section, table in DOCUMENTS.items():
+        last = select(table.c.name, func.max(table.c.version).label("version"))
+        last_of_each = last.where(table.c.version <= version).group_by(table.c.name).subquery()
+        is_last = and_(table.c.name == last_of_each.c.name, table.c.version == last_of_each.c.version)
+        rows = select(table.c.name, table.c.document).join(last_of_each, is_last).order_by(table.c.name)
+        found = await connection.execute(rows.where(table.c.document.is_not(None)))
+        sections[section] = dict(found.all())
+    return sections
+
+
+async def _store_section(
+    connection: AsyncConnection, table: Table, version: int, stored: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    changed = [
+        {"name": name, "version": version, "document": wanted.get(name)}
+        for name in sorted({*stored, *wanted})
+        if stored.get(name) != wanted.get(name)
+    ]
+    if changed:
+        await connection.execute(insert(table), changed)
+
+
+def _whole(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {"version": 1, **{section: dict(documents) for section, documents in sections.items() if documents}}
+
+
+def _copy(value: Any) -> Any:
+    """A copy of a tree in the types that JSON gives back, so that what is stored compares equal to what was."""
+    if isinstance(value, Mapping):
+        return {name: _copy(inner) for name, inner in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_copy(inner) for inner in cast("list[Any]", value)]
+    return value

@@ -1,0 +1,168 @@
+"""The records of past runs and the audit, in a database.
+
+A record waits in memory until a batch of them is written, so that a run costs no commit of its own; what is asked for
+is looked up in both places. Runs make room for newer ones, in memory and on disk; the audit never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from ._errors import StoreError
+from ._sql_tables import audit, runs
+from ._sql_writer import Writer
+from ._sqlite import SqliteFile, log
+
+PART = "history"
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Something that was done on purpose.
+
+    Attributes:
+        at: When, in seconds since the epoch.
+        who: The operator, or ``policy``, or where a configuration came from.
+        what: ``enable``, ``disable``, ``restore``, ``cool`` or ``reload``.
+        target: The failure domain, or the version of the catalog.
+        why: In words, or empty.
+    """
+
+    at: float
+    who: str
+    what: str
+    target: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    run_id: str
+    record: Mapping[str, Any]
+
+
+class SqlHistory:
+    """The records of past runs in a database, bounded; the newest are kept."""
+
+    def __init__(self, file: SqliteFile, *, max_pending: int, keep_runs: int) -> None:
+        self._file = file
+        self._keep_runs = keep_runs
+        self.writer: Writer[_Kept] = Writer(
+            PART, file, self._commit, max_pending=max_pending, batch_size=200, linger_seconds=0.1
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why records are at present not written; `None` when they are."""
+        return self._file.trouble(PART)
+
+    @property
+    def dropped(self) -> int:
+        """How many records were given up before they could be written."""
+        return self.writer.dropped
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Keep one record. Never waits, never raises: a history that cannot keep up drops the oldest."""
+        run_id = record.get("run_id")
+        if isinstance(run_id, str):
+            self.writer.add(_Kept(run_id, record))
+        else:
+            log.error("a record without a run_id was handed to the history of %s", self._file.name)
+
+    async def get(self, run_id: str) -> Mapping[str, Any] | None:
+        """The record of one run; `None` where it is not, or no longer, known."""
+        for kept in reversed(self.writer):
+            if kept.run_id == run_id:
+                return kept.record
+        found = await self._file.finish(self._found(run_id))
+        return found[0] if found else None
+
+    async def newest(self, limit: int = 100, before: str | None = None) -> Sequence[Mapping[str, Any]]:
+        """The newest records first, at most ``limit``; only those older than the run ``before``, where given.
+
+        Those that are not written yet come first, though another process may have written newer ones.
+        """
+        # Taken before the first await: what is written meanwhile is then found twice rather than never.
+        waiting = {kept.run_id: kept.record for kept in reversed(self.writer)}
+        told = dict(waiting)
+        if before is not None:
+            ids = list(waiting)
+            told = {run_id: waiting[run_id] for run_id in ids[ids.index(before) + 1 :]} if before in waiting else {}
+        if len(told) < limit:
+            written = await self._file.finish(
+                self._written(limit + len(waiting), before if before not in waiting else None)
+            )
+            for run_id, record in written:
+                if run_id not in waiting:
+                    told.setdefault(run_id, record)
+        return list(islice(told.values(), max(0, limit)))
+
+    async def audit(self, limit: int = 100) -> Sequence[Audited]:
+        """The newest lines of the audit first, at most ``limit``.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        try:
+            return await self._file.finish(self._audited(limit))
+        except DBAPIError as error:
+            raise StoreError(f"{self._file.words(error)}; the audit cannot be read") from error
+
+    async def _found(self, run_id: str) -> list[Mapping[str, Any]]:
+        try:
+            async with self._file.read() as connection:
+                return list(await connection.scalars(select(runs.c.record).where(runs.c.run_id == run_id)))
+        except DBAPIError as error:
+            log.warning("%s; the record of a run was asked for and cannot be read", self._file.words(error))
+            return []
+
+    async def _written(self, limit: int, before: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+        query = select(runs.c.run_id, runs.c.record).order_by(runs.c.seq.desc()).limit(max(0, limit))
+        if before is not None:
+            # Nothing is older than a run that is not known.
+            query = query.where(runs.c.seq < select(runs.c.seq).where(runs.c.run_id == before).scalar_subquery())
+        try:
+            async with self._file.read() as connection:
+                return [(run_id, record) for run_id, record in await connection.execute(query)]
+        except DBAPIError as error:
+            log.warning("%s; the records of runs were asked for and cannot be read", self._file.words(error))
+            return []
+
+    async def _audited(self, limit: int) -> list[Audited]:
+        query = select(audit.c.at, audit.c.who, audit.c.what, audit.c.target, audit.c.why)
+        async with self._file.read() as connection:
+            found = await connection.execute(query.order_by(audit.c.id.desc()).limit(max(0, limit)))
+            return [Audited(*row) for row in found]
+
+    async def _commit(self, batch: Sequence[_Kept]) -> None:
+        # Of a record that was handed in twice, the later one is kept.
+        latest = {kept.run_id: kept for kept in batch}
+        rows = [_row(kept) for kept in batch if latest[kept.run_id] is kept]
+        async with self._file.write() as connection:
+            if rows:
+                await connection.execute(
+                    delete(runs).where(runs.c.run_id == bindparam("key")), [{"key": row["run_id"]} for row in rows]
+                )
+                await connection.execute(insert(runs), rows)
+            # Counted by their numbers and not one by one, for which all that is kept would have to be read.
+            newest = select(func.max(runs.c.seq)).scalar_subquery()
+            await connection.execute(delete(runs).where(runs.c.seq <= newest - self._keep_runs))
+        self.writer.settle(batch)
+
+
+def _row(kept: _Kept) -> dict[str, Any]:
+    record = dict(kept.record)
+    model, began_at, ending = record.get("model"), record.get("began_at"), record.get("ending")
+    return {
+        "run_id": kept.run_id,
+        "model": model if isinstance(model, str) else None,
+        "started_at": began_at if isinstance(began_at, int | float) else None,
+        "outcome": ending if isinstance(ending, str) else None,
+        "record": record,
+    }

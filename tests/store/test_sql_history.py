@@ -1,0 +1,140 @@
+"""The history in a database: bounded, written in batches, and never in the way; and the audit."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import pytest
+from sqlalchemy import event
+
+from standby.store import Cool, Demote, Disable, Enable, Failed, Restore
+from standby.store.sql import open_sql
+
+pytestmark = pytest.mark.anyio
+
+HERE = "candidate:chat/primary"
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/standby.db"
+
+
+async def ids(history, limit: int = 1000) -> list[str]:
+    return [record["run_id"] for record in await history.newest(limit)]
+
+
+async def test_closing_writes_what_is_buffered(url):
+    """An orderly end loses no record."""
+    async with open_sql(url) as store:
+        for number in range(500):
+            store.history.add({"run_id": f"run_{number}"})
+    async with open_sql(url) as store:
+        assert len(await ids(store.history)) == 500
+        assert await ids(store.history, 2) == ["run_499", "run_498"]
+
+
+async def test_what_is_there_already_is_trimmed_too(url):
+    """Where the bound was lowered."""
+    async with open_sql(url) as store:
+        for number in range(10):
+            store.history.add({"run_id": f"run_{number}"})
+    async with open_sql(url, keep_runs=3) as store:
+        store.history.add({"run_id": "run_10"})
+    async with open_sql(url) as store:
+        assert await ids(store.history) == ["run_10", "run_9", "run_8"]
+
+
+async def test_the_file_keeps_the_newest_runs(url):
+    """Not more than it was told to."""
+    async with open_sql(url, keep_runs=5) as store:
+        for number in range(12):
+            store.history.add({"run_id": f"run_{number}"})
+    async with open_sql(url) as store:
+        assert await ids(store.history) == [f"run_{number}" for number in (11, 10, 9, 8, 7)]
+
+
+async def test_what_a_record_can_be_asked_by_is_in_columns(url):
+    """For whoever reads the file with another tool."""
+    async with open_sql(url) as store:
+        store.history.add({"run_id": "run_1", "model": "chat", "began_at": 12.5, "ending": "answered"})
+        store.history.add({"run_id": "run_2", "model": 7})
+    async with open_sql(url) as store, store._file.read() as connection:
+        rows = await connection.exec_driver_sql("SELECT run_id, model, started_at, outcome FROM runs ORDER BY seq")
+        assert [tuple(row) for row in rows] == [("run_1", "chat", 12.5, "answered"), ("run_2", None, None, None)]
+
+
+async def test_what_json_does_not_know_is_told_in_words(url):
+    """A record is not lost for one value in it."""
+    async with open_sql(url) as store:
+        store.history.add({"run_id": "run_1", "error": ValueError("no"), "status": {404: "gone"}})
+    async with open_sql(url) as store:
+        assert await store.history.get("run_1") == {"run_id": "run_1", "error": "no", "status": {"404": "gone"}}
+
+
+async def test_a_record_that_cannot_be_written_does_not_block_the_rest(url, caplog):
+    """It is dropped, counted, and told in the log."""
+    endless: dict[str, object] = {"run_id": "run_2"}
+    endless["self"] = endless
+    async with open_sql(url) as store:
+        for record in ({"run_id": "run_1"}, endless, {"run_id": "run_3"}, {"model": "nameless"}):
+            store.history.add(record)
+    assert store.history.dropped == 1
+    assert "cannot hold a change of its history" in caplog.text
+    assert "a record without a run_id" in caplog.text
+    async with open_sql(url) as store:
+        assert await ids(store.history) == ["run_3", "run_1"]
+
+
+async def test_a_history_that_cannot_keep_up_drops_the_oldest(url):
+    """And counts them; a run never waits."""
+
+    def refuse(connection) -> None:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    async with open_sql(url, max_pending=10) as store:
+        event.listen(store._file.engine.sync_engine, "begin", refuse)
+        for number in range(25):
+            store.history.add({"run_id": f"run_{number}"})
+        assert store.history.dropped == 15
+        assert await ids(store.history) == [f"run_{number}" for number in range(24, 14, -1)]
+        event.remove(store._file.engine.sync_engine, "begin", refuse)
+
+
+async def test_what_is_done_on_purpose_is_audited(url):
+    """By an operator, or by a policy that disables; what runs do all day is not."""
+    async with open_sql(url, commit_wait_seconds=20) as store:
+        await store.state.apply([Failed(HERE, 1.0), Cool(HERE, 1.0, 61.0, 1, "rate_limit")])
+        await store.state.apply([Demote(HERE, 2.0, 1.0, 100, 600.0, "timeout")])
+        await store.state.apply([Disable(HERE, 3.0, "policy", "auth_error")])
+        await store.state.apply([Enable(HERE, 4.0, "ann"), Restore(HERE, 5.0, "ann")])
+        await store.state.apply([Cool(HERE, 6.0, 66.0, 1, "too dear today", "bob")])
+        assert [astuple(line) for line in await store.history.audit()] == [
+            (6.0, "bob", "cool", HERE, "too dear today"),
+            (5.0, "ann", "restore", HERE, ""),
+            (4.0, "ann", "enable", HERE, ""),
+            (3.0, "policy", "disable", HERE, "auth_error"),
+        ]
+
+
+async def test_what_changed_nothing_is_not_audited(url):
+    """Two processes that disable the same did it once."""
+    async with open_sql(url, commit_wait_seconds=20) as store:
+        await store.state.apply([Disable(HERE, 3.0, "policy", "auth_error")])
+        await store.state.apply([Disable(HERE, 4.0, "policy", "auth_error"), Restore("elsewhere", 5.0, "ann")])
+        assert len(await store.history.audit()) == 1
+
+
+async def test_the_audit_outlives_the_runs(url):
+    """It is never trimmed."""
+    async with open_sql(url, keep_runs=1) as store:
+        await store.state.apply([Disable(HERE, 3.0, "policy", "auth_error")])
+        for number in range(50):
+            store.history.add({"run_id": f"run_{number}"})
+    async with open_sql(url, keep_runs=1) as store:
+        assert len(await store.history.audit()) == 1
