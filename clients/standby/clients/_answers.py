@@ -22,11 +22,13 @@ Scrub = Callable[[str], str]
 """Takes the caller's own secrets out of a text; a vendor may repeat them."""
 
 _READ_CHARACTERS: Final = 2 * MAX_MESSAGE_CHARACTERS  # a key taken out makes room for what comes after
+_MAX_ERROR_BYTES: Final = 256 * 1024  # no error object is that large; what is, is not decoded
 _MAX_DEPTH: Final = 6
 _MAX_ITEMS: Final = 50
+_MAX_PARTS: Final = 300
 _MAX_NAME: Final = 100
 _SAID_BY: Final = frozenset({"message", "detail", "msg", "code", "type", "object"})
-_TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
 
 
 class Traits(NamedTuple):
@@ -90,17 +92,12 @@ class VendorError:
     whole: Mapping[str, Any] | None = None
 
 
-def decoded(content: bytes) -> object:
-    """The JSON of an answer; `None` where it is none."""
-    try:
-        return orjson.loads(content) if content else None
-    except orjson.JSONDecodeError:
-        return None
-
-
 def failed_answer(answer: HttpAnswer, *, now: float, scrub: Scrub) -> ClientError:
     """What an answer means whose status is no success."""
-    data = decoded(answer.content)
+    try:
+        data = orjson.loads(answer.content) if len(answer.content) <= _MAX_ERROR_BYTES else None
+    except orjson.JSONDecodeError:
+        data = None
     error = vendor_error(data) or VendorError(message=_plain_text(answer.content))
     return _failure(error, answer.status, answer.headers, data, now=now, scrub=scrub)
 
@@ -188,7 +185,7 @@ def _failure(
         scope=traits.scope,
         work=traits.work,
         request_id=request_id_of(headers),
-        vendor=None if error.whole is None else cast("Mapping[str, Any]", _cleaned(error.whole, scrub, _MAX_DEPTH)),
+        vendor=None if error.whole is None else _Cleaner(scrub).cleaned(error.whole),
     )
 
 
@@ -269,15 +266,28 @@ def _plain_text(content: bytes) -> str:
     return title.group(1).strip() if title else text
 
 
-def _cleaned(value: object, scrub: Scrub, depth: int) -> object:
-    """A vendor's object without keys, and no larger than it needs to be."""
-    if isinstance(value, str):
-        return redacted(scrub(value[:_READ_CHARACTERS]))
-    if isinstance(value, dict | list) and depth == 0:
-        return "..."
-    if isinstance(value, dict):
-        items = tuple(cast("dict[str, object]", value).items())[:_MAX_ITEMS]
-        return {redacted(scrub(key[:_MAX_NAME])): _cleaned(item, scrub, depth - 1) for key, item in items}
-    if isinstance(value, list):
-        return [_cleaned(item, scrub, depth - 1) for item in cast("list[object]", value)[:_MAX_ITEMS]]
-    return value
+class _Cleaner:
+    """Takes keys out of a vendor's object, and leaves out what is too deep or too much."""
+
+    def __init__(self, scrub: Scrub) -> None:
+        self._scrub = scrub
+        self._left = _MAX_PARTS
+
+    def cleaned(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {self._text(key): self._value(value, _MAX_DEPTH) for key, value in tuple(error.items())[:_MAX_ITEMS]}
+
+    def _value(self, value: object, depth: int) -> object:
+        self._left -= 1
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict | list) and (depth == 0 or self._left <= 0):
+            return "..."
+        if isinstance(value, dict):
+            items = tuple(cast("dict[str, object]", value).items())[:_MAX_ITEMS]
+            return {self._text(key): self._value(item, depth - 1) for key, item in items}
+        if isinstance(value, list):
+            return [self._value(item, depth - 1) for item in cast("list[object]", value)[:_MAX_ITEMS]]
+        return value
+
+    def _text(self, text: str) -> str:
+        return redacted(self._scrub(text[: _READ_CHARACTERS if self._left > 0 else _MAX_NAME]))

@@ -157,7 +157,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if link is None:
             return
         yield link
-        link = link.__cause__  # never __context__: that may be the failure of an earlier try
+        # The context may be the failure of an earlier try. httpcore's is the exception that it translated.
+        translated = link.__context__ if _name(type(link)).startswith("httpcore.") else None
+        link = link.__cause__ or translated
 
 
 def _says_head_too_large(link: BaseException) -> bool:

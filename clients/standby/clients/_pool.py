@@ -37,6 +37,8 @@ from ._http_answer import HttpAnswer, request_id_of
 __all__ = ["Exchange", "HttpPool"]
 
 _REMEMBERED_ADDRESSES: Final = 256
+_MAX_CONNECTIONS: Final = 1000
+_MAX_HOST_CONNECTIONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class HttpPool:
         self,
         client: Host | None = None,
         *,
-        max_connections: int = 1000,
+        max_connections: int | None = None,
         connect_seconds: float = 5.0,
         pool_seconds: float = 5.0,
         read_seconds: float | None = None,
@@ -82,7 +84,8 @@ class HttpPool:
             client: The host's own httpx client or transport, which stays open. Its proxies, certificates and hooks
                 are used; its headers, cookies, authentication and base URL are not. Let its own limit be no lower
                 than ``max_connections``: what waits inside httpx can lose its place when it is cancelled.
-            max_connections: How many calls may be under way at once.
+            max_connections: How many calls may be under way at once: 1000; 100 with the host's client, which is
+                httpx's own limit where the host did not choose another.
             connect_seconds: Until a connection is open. (httpx counts TCP and TLS each for itself.)
             pool_seconds: How long a call waits for its place.
             read_seconds: How long the other side may be silent. Off: the runner's clock is around the whole call.
@@ -100,6 +103,8 @@ class HttpPool:
         """
         if ssl_context is not None and (ssl_context.verify_mode != ssl.CERT_REQUIRED or not ssl_context.check_hostname):
             raise ValueError("ssl_context must verify certificates and host names")
+        if max_connections is None:
+            max_connections = _MAX_CONNECTIONS if client is None else _MAX_HOST_CONNECTIONS
         if max_connections < 1:
             raise ValueError("max_connections must be at least 1")
         if library == "aiohttp" and not has_aiohttp():
