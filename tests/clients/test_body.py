@@ -46,6 +46,12 @@ def test_with_model__mapping(value, model):
         (b'{"model":"a\\"b","x":"\\"model\\":\\"c\\""}', b'{"model":"b","x":"\\"model\\":\\"c\\""}'),
         (b'{"x":"\xc3\xa9\xf0\x9f\x98\x80","model":"a"}', b'{"x":"\xc3\xa9\xf0\x9f\x98\x80","model":"b"}'),
         (b'{"x":1,"x":2,"model":"a"}', b'{"x":1,"x":2,"model":"b"}'),
+        (
+            b'{"t":[{"model":"a"}],"n":123456789012345678901234567890,"model": "a"}',
+            b'{"t":[{"model":"a"}],"n":123456789012345678901234567890,"model": "b"}',
+        ),
+        (b'{"\\u006dodel":"a","x":"\\u00e9"}', b'{"\\u006dodel":"b","x":"\\u00e9"}'),
+        (b'{"model":"x","model":"a"}', b'{"model":"b","model":"b"}'),
     ],
 )
 def test_with_model__untouched(content, expected):

@@ -263,7 +263,5 @@ async def test_a_cooldown_is_told_in_the_log(caplog):
     """Who, for how long, how often in a row, and by which rule."""
     gate = gateway({"a": [DOWN], "b": []}, policy=COOL_5XX, chance=lambda: 0.0)
     await gate.ask()
-    assert caplog.messages == [
-        "candidate:chat/a is left out for 60.0 s (1 in a row): "
-        "provider_5xx: client_retryable (ClientError.Retryable = true)"
-    ]
+    told = "candidate:chat/a is left out for 60.0 s (1 in a row): "
+    assert caplog.messages == [told + "provider_5xx: client_retryable (ClientError.Retryable = true)"]

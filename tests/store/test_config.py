@@ -69,10 +69,7 @@ def test_contract_document__unsupported_part():
         load(DATA / "contract.yaml", environ=ENVIRON)
 
     assert [(finding.path, finding.message) for finding in caught.value.findings] == [
-        ("runtime_policies.default.timeouts.firstTokenSeconds", "is not supported yet; leave it out"),
-        ("runtime_policies.default.timeouts.idleSeconds", "is not supported yet; leave it out"),
         ("models.chat.hedge", "is not supported yet; leave it out"),
-        ("models.chat.commit", "is not supported yet; leave it out"),
     ]
 
 
@@ -88,10 +85,7 @@ def test_contract_document__unsupported_part():
         (("store", "state_url"), "valkey://localhost:6379/0"),
         (("store", "state_url"), "redis://localhost:6379/0"),
         (("models", "chat", "hedge"), {"afterPercentile": 95}),
-        (("models", "chat", "commit"), {"at": "bytes", "value": 512}),
-        (("models", "chat", "commit"), {"at": "seconds", "value": 2}),
         (("runner_policies", "default"), {"status": "observe"}),
-        (("runtime_policies", "default"), {"timeouts": {"first_token_seconds": 15}}),
     ],
 )
 def test_not_supported_yet(path: tuple[str, ...], value: Any):
@@ -134,7 +128,7 @@ def test_defaults():
     assert document.server.admin_key is None
     assert document.server.max_body_bytes == 10 * 1024 * 1024
     assert (document.store.url, document.store.state_url) == ("memory:", "memory:")
-    assert document.models["chat"].timeouts.total_seconds == 120
+    assert document.models["chat"].timeouts.total_seconds == 600
     assert document.models["chat"].candidates[0].priority == 100
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from standby.store import (
     CATEGORIES,
     Candidate,
+    Commit,
     FailoverPolicy,
     HardStopPolicy,
     Model,
@@ -70,7 +71,10 @@ def test_category__case_and_padding(category: str):
         (RetryPolicy, {"backoff": {"jitter": "some"}}),
         (RunnerPolicy, {"scopes": {"rate_limit": "host"}}),
         (RunnerPolicy, {"status": "observe"}),
-        (RuntimePolicy, {"timeouts": {"idleSeconds": 1}}),
+        (RuntimePolicy, {"timeouts": {"idleSeconds": 0}}),
+        (Commit, {"at": "bytes"}),
+        (Commit, {"at": "first_content", "value": 5}),
+        (Commit, {"at": "tokens", "value": 5}),
     ],
 )
 def test_policy__refused(policy: Any, document: dict[str, Any]):

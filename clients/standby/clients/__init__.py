@@ -6,7 +6,7 @@ from ._answers import client_error_of
 from ._body import Body, InvalidBody
 from ._errors import Blame, ClientError, Work, redacted
 from ._hints import retry_hint
-from ._protocols import ProviderClient, Request, Response, Usage
+from ._protocols import Block, Chunk, ProviderClient, ProviderStream, Request, Response, StreamingClient, Usage
 
 if TYPE_CHECKING:
     from ._http import Host
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Blame",
+    "Block",
     "Body",
+    "Chunk",
     "ClientError",
     "InvalidBody",
     "ProviderClient",
+    "ProviderStream",
     "Request",
     "Response",
+    "StreamingClient",
     "Usage",
     "Work",
     "client_error_of",

@@ -1,21 +1,23 @@
 """The JSON body of a call: decoded once, sent to each candidate with that candidate's name of the model.
 
-The bytes go through untouched but for the model's name. Where the name can be found in the bytes without doubt it is
-replaced there, so that nothing else can change: number formats, key order, white space, unknown keys. Where it cannot
-(the key is written with an escape, or stands in a nested object as well), the object is encoded anew.
+The bytes go through untouched but for the model's name, which is replaced where it stands. So nothing else can change:
+number formats, integers of any size, key order, white space, unknown keys.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import orjson
 
-# A key or string that begins with an escaped quote cannot match: its opening quote follows a backslash.
-_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
-_ESCAPED_ASCII = re.compile(rb"\\u00", re.IGNORECASE)
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_TO_STRING = re.compile(rb"\s*:\s*(" + _STRING + rb")", re.DOTALL)
+_KEY = b'"model"'
+_ESCAPED_LETTER = b"\\u006"
+"""How a letter of the key would begin if it were written as an escape."""
 
 
 class InvalidBody(ValueError):
@@ -25,7 +27,7 @@ class InvalidBody(ValueError):
 class Body:
     """A JSON object with a model's name in it, from its bytes or from a mapping."""
 
-    __slots__ = ("_content", "_data")
+    __slots__ = ("_content", "_data", "_spans")
 
     def __init__(self, value: Body | Mapping[str, Any] | bytes) -> None:
         """Take ``value`` as it is; bytes are decoded here, once.
@@ -35,6 +37,7 @@ class Body:
         """
         self._content: bytes | None
         self._data: Mapping[str, Any]
+        self._spans: list[tuple[int, int]] | None = None
         if isinstance(value, Body):
             self._content, self._data = value._content, value._data
         elif isinstance(value, bytes):
@@ -50,9 +53,13 @@ class Body:
     @property
     def size(self) -> int:
         """How many bytes the object has, the caller's model name included."""
+        return len(self.encoded())
+
+    def encoded(self) -> bytes:
+        """The object's bytes, as they came in."""
         if self._content is None:
             self._content = _encoded(self._data)
-        return len(self._content)
+        return self._content
 
     def with_model(self, model: str) -> bytes:
         """The bytes to send where the provider calls the model ``model``.
@@ -61,12 +68,37 @@ class Body:
             InvalidBody: For a mapping that JSON cannot hold.
         """
         content = self._content
-        if content is not None and not _ESCAPED_ASCII.search(content):
-            found = _MODEL.findall(content)
-            if len(found) == 1 and isinstance(self._data.get("model"), str):
-                match = cast("re.Match[bytes]", _MODEL.search(content))
-                return content[: match.start(1)] + orjson.dumps(model) + content[match.end(1) :]
-        return _encoded({**self._data, "model": model})
+        if content is None or not isinstance(self._data.get("model"), str):
+            return _encoded({**self._data, "model": model})
+        if self._spans is None:
+            self._spans = _model_spans(content)
+        name = orjson.dumps(model)
+        for start, end in reversed(self._spans):
+            content = content[:start] + name + content[end:]
+        return content
+
+
+def _model_spans(content: bytes) -> list[tuple[int, int]]:
+    """Where the values of the object's own ``model`` keys are; more than one only where the key is repeated."""
+    if content.count(_KEY) == 1 and _ESCAPED_LETTER not in content:
+        place = content.index(_KEY)
+        found = _TO_STRING.match(content, place + len(_KEY))
+        # After a backslash the quote is no key's first one, but stands inside of a string.
+        if found is not None and content[place - 1 : place] != b"\\":
+            return [found.span(1)]
+    return list(_spans_by_depth(content))
+
+
+def _spans_by_depth(content: bytes) -> Iterator[tuple[int, int]]:
+    depth = 0
+    for token in _TOKEN.finditer(content):
+        first = token[0][:1]
+        if first != b'"':
+            depth += 1 if first in b"{[" else -1
+        elif depth == 1 and (token[0] == _KEY or (b"\\" in token[0] and orjson.loads(token[0]) == "model")):
+            found = _TO_STRING.match(content, token.end())
+            if found is not None:
+                yield found.span(1)
 
 
 def _decoded(content: bytes) -> Mapping[str, Any]:

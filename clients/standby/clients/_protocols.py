@@ -6,13 +6,26 @@ A client turns a `Request` into one HTTP call and the answer into a `Response`; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import orjson
 
 from ._body import Body
+from ._sse import events_in
 
-__all__ = ["ProviderClient", "Request", "Response", "Usage"]
+__all__ = [
+    "Block",
+    "Chunk",
+    "ProviderClient",
+    "ProviderStream",
+    "Request",
+    "Response",
+    "StreamingClient",
+    "Usage",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +37,14 @@ class Request:
         body: A JSON object, or the bytes of one. It is sent untouched but for the value of its ``model`` key.
         endpoint: The path below the provider's base URL.
         headers: Extra headers to send; a client's own win.
+        count_tokens: Whether a stream must say what it used, though the caller may not have asked.
     """
 
     model: str
     body: Body | Mapping[str, Any] | bytes
     endpoint: str = "chat/completions"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    count_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,77 @@ class Response:
     data: Mapping[str, Any]
     usage: Usage | None = None
     request_id: str = ""
+
+
+class Chunk(NamedTuple):
+    """One event of a stream.
+
+    Attributes:
+        content: The event's data, as the provider sent it: the bytes of a JSON object.
+    """
+
+    content: bytes
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The same, decoded; anew each time it is asked for."""
+        return cast("Mapping[str, Any]", orjson.loads(self.content))
+
+
+class Block(NamedTuple):
+    """The whole events that one read of a stream brought.
+
+    Attributes:
+        raw: The events as server-sent events, ready to be passed on.
+        content: Whether one of them has content: text, reasoning, a refusal or a tool call.
+    """
+
+    raw: bytes
+    content: bool
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The events, but for the one that says that the stream is over."""
+        return (Chunk(event.data) for event in events_in(self.raw) if event.data != b"[DONE]")
+
+
+class ProviderStream(Protocol):
+    """A stream that is being read.
+
+    Attributes:
+        usage: What the provider counted, as soon as it said so.
+    """
+
+    usage: Usage | None
+
+    @property
+    def request_id(self) -> str:
+        """The vendor's own id of the call, or an empty string."""
+        ...
+
+    def commit(self) -> None:
+        """What comes from now on is passed on: only what must be known of it need be looked for."""
+        ...
+
+    async def read(self) -> Block | None:
+        """The next events, as they come; `None` at the end of a stream that is complete.
+
+        Raises:
+            ClientError: For every way in which a stream can fail, one that ends too early among them.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamingClient(Protocol):
+    """A `ProviderClient` that can stream as well."""
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[ProviderStream]:
+        """Make one call and read its answer as it comes, inside ``async with``.
+
+        Raises:
+            ClientError: On entering, for every way in which the call can fail before its answer begins.
+        """
+        ...
 
 
 @runtime_checkable

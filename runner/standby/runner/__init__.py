@@ -1,22 +1,26 @@
 """Who decides and who drives: `Runner` runs a request, and fails over by policy."""
 
-from standby.clients import Body, ClientError, InvalidBody, ProviderClient, Request, Response, Usage
+from standby.clients import Block, Body, Chunk, ClientError, InvalidBody, ProviderClient, Request, Response, Usage
 
 from ._classify import FailureInfo, classify
 from ._clients import ClientFactory
 from ._clock import Clock, SystemClock
 from ._decide import decide
 from ._decisions import Decisions, DemoteDecision, FailoverDecision, Match, RetryDecision
-from ._errors import NotTried, RunFailed, StandbyError, UnknownCandidate, UnknownModel
+from ._drive import estimated_tokens
+from ._errors import NotTried, RunFailed, StandbyError, StreamInterrupted, UnknownCandidate, UnknownModel
 from ._limits import Lease, Limits, Refused
 from ._open import Gateway, open_gateway
 from ._record import Failure, RunRecord, Skip, Try
 from ._rules import Rules, compile_rules
-from ._runner import Runner, RunResult, estimated_tokens, new_run_id
+from ._runner import Runner, RunResult, new_run_id
 from ._status import CandidateStatus
+from ._stream import RunStream
 
 __all__ = [
+    "Block",
     "Body",
+    "Chunk",
     "CandidateStatus",
     "ClientError",
     "ClientFactory",
@@ -41,9 +45,11 @@ __all__ = [
     "RunFailed",
     "RunRecord",
     "RunResult",
+    "RunStream",
     "Runner",
     "Skip",
     "StandbyError",
+    "StreamInterrupted",
     "SystemClock",
     "Try",
     "UnknownCandidate",

@@ -64,4 +64,5 @@ class Clients:
             headers=provider.headers,
             http=self._pool,
             connect_seconds=provider.timeouts.connect_seconds,
+            streams_may_end_without_finish=provider.streams_may_end_without_finish,
         )

@@ -6,7 +6,8 @@
     └── StandbyError
         ├── UnknownModel          the request names no configured model
         ├── UnknownCandidate      the run was restricted to candidates that the model does not have
-        └── RunFailed             the run ended without an answer; also an ExceptionGroup of the failed tries
+        ├── RunFailed             the run ended without an answer; also an ExceptionGroup of the failed tries
+        └── StreamInterrupted     a stream broke after the caller had its first content
 
 A leaf exists only where a caller would act differently: the first two are the caller's mistakes and nothing was tried;
 `RunFailed.ending` tells the ways in which a run can fail, and `RunFailed.record` the whole story. Cancellation passes
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Self
+
+from standby.clients import Usage
 
 from ._record import Failure, RunRecord
 
@@ -43,6 +46,22 @@ class UnknownCandidate(StandbyError):
 
 class NotTried(StandbyError):
     """A candidate was not called; the message says which and why. Only ever inside a `RunFailed`."""
+
+
+class StreamInterrupted(StandbyError):
+    """A stream broke after the caller had its first content; nobody can take over. What broke it is ``__cause__``.
+
+    Attributes:
+        partial: The text that the caller has had, as far as it was kept.
+        usage: What the provider counted, where it said so before.
+        record: Every try, decision and effect of the run.
+    """
+
+    def __init__(self, message: str, partial: str, usage: Usage | None, record: RunRecord) -> None:
+        super().__init__(f"the stream broke after its first content: {message} (run {record.run_id})")
+        self.partial = partial
+        self.usage = usage
+        self.record = record
 
 
 class RunFailed(StandbyError, ExceptionGroup[Exception]):

@@ -16,7 +16,7 @@ The rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from standby.clients import ClientError, redacted
@@ -37,14 +37,14 @@ class Call:
     Attributes:
         candidate: Whom.
         until: When the try is to be cut, on the run's timeline.
-        cut_by_deadline: Whether it is the run's deadline that cuts it, and not the candidate's own clock.
+        clock: Whose clock that is: ``attemptSeconds``, ``firstTokenSeconds`` or ``deadline``.
         probe: The half-open domains whose probe must be leased first; empty for an ordinary try.
         admitted: Whether the queue already holds the local capacity for it.
     """
 
     candidate: RouteCandidate
     until: float
-    cut_by_deadline: bool
+    clock: str
     probe: tuple[str, ...] = ()
     admitted: bool = False
 
@@ -94,6 +94,7 @@ class Plan:
         chance: Returns a number in [0, 1), for backoff and jitter.
         deadline: When the run must be over, on its timeline.
         may_fail_over: Whether another candidate may be called after one failed.
+        streamed: Whether the answer is a stream; a try is then over at its first content.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Plan:
         deadline: float,
         *,
         may_fail_over: bool = True,
+        streamed: bool = False,
     ) -> None:
         self.route = route
         self.record = record
@@ -114,6 +116,7 @@ class Plan:
         self._standing_of = standing_of
         self._chance = chance
         self._may_fail_over = may_fail_over
+        self._streamed = streamed
         self._end: Deliver | GiveUp | None = None
         self._current: RouteCandidate | None = None
         self._admitted = False
@@ -152,9 +155,13 @@ class Plan:
         return self._current
 
     def _call(self, candidate: RouteCandidate, found: Availability, now: float) -> Call:
-        until = now + candidate.attempt_seconds
-        by_deadline = self.deadline < until
-        return Call(candidate, self.deadline if by_deadline else until, by_deadline, found.domains, self._admitted)
+        seconds, clock = candidate.attempt_seconds, "attemptSeconds"
+        if self._streamed and candidate.first_token_seconds < seconds:
+            seconds, clock = candidate.first_token_seconds, "firstTokenSeconds"
+        until = now + seconds
+        if self.deadline < until:
+            until, clock = self.deadline, "deadline"
+        return Call(candidate, until, clock, found.domains, self._admitted)
 
     def _pass_by(self, candidate: RouteCandidate, found: Availability, now: float) -> None:
         self._admitted = False
@@ -218,6 +225,43 @@ class Plan:
         self._finish(DELIVER)
         return effects
 
+    def report_commit(self, call: Call, began_at: float, now: float) -> tuple[Effect, ...]:
+        """The candidate's stream has content, and goes to the caller; a probe is settled, the rest at its end."""
+        effects = effects_of_success(call.candidate, began_at, self._standing_of, now) if call.probe else ()
+        self.record.tries.append(Try(call.candidate.id, self._count(call.candidate), began_at, now, effects=effects))
+        self.record.candidate = call.candidate.id
+        self._finish(DELIVER)
+        return effects
+
+    def report_end(self, call: Call, now: float) -> tuple[Effect, ...]:
+        """The stream that the run committed to is complete."""
+        tried = self.record.tries[-1]
+        effects = effects_of_success(call.candidate, tried.began_at, self._standing_of, now)
+        self.record.tries[-1] = replace(tried, ended_at=now, effects=tried.effects + effects)
+        return effects
+
+    def report_left(self, now: float) -> None:
+        """The caller left the stream that the run committed to: it changes nobody's health."""
+        self.record.tries[-1] = replace(self.record.tries[-1], ended_at=now, abandoned=True)
+
+    def report_break(self, call: Call, error: Exception, now: float) -> tuple[Effect, ...]:
+        """The stream that the run committed to broke: nobody can take over, but the candidate's health hears of it."""
+        tried, candidate = self.record.tries[-1], call.candidate
+        failure = _failure(error)
+        decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
+        failed = self._failed(call, failure, tried.began_at, given_up=True, now=now)
+        effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
+        self.record.tries[-1] = replace(
+            tried,
+            ended_at=now,
+            failure=failure,
+            decisions=decisions,
+            did="stop",
+            why="the caller has had the first content",
+            effects=tried.effects + effects,
+        )
+        return effects
+
     def report_failure(self, call: Call, error: Exception, began_at: float, now: float) -> tuple[Effect, ...]:
         """The call failed; returns what that does to the candidate's health, and to what shares it."""
         candidate = call.candidate
@@ -226,16 +270,7 @@ class Plan:
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
         wait_seconds, why = self._wait_before_retry(candidate, tries, decisions, failure, now)
         again = wait_seconds is not None
-        failed = FailedTry(
-            category=failure.info.category,
-            blame=failure.blame,
-            hint=failure.hint,
-            began_at=began_at,
-            given_up=not again,
-            probe=call.probe,
-            last_usable=lambda: self._last_usable(candidate, now),
-            chance=self._chance(),
-        )
+        failed = self._failed(call, failure, began_at, given_up=not again, now=now)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
         if wait_seconds is not None:
             self._current, self._fallback, self._not_before = candidate, decisions, now + wait_seconds
@@ -285,6 +320,18 @@ class Plan:
             self._finish(GiveUp("queue_full" if full else "queue_timeout", retry_after))
 
     # -- what follows from a failure ---------------------------------------------------------------------------
+
+    def _failed(self, call: Call, failure: Failure, began_at: float, *, given_up: bool, now: float) -> FailedTry:
+        return FailedTry(
+            category=failure.info.category,
+            blame=failure.blame,
+            hint=failure.hint,
+            began_at=began_at,
+            given_up=given_up,
+            probe=call.probe,
+            last_usable=lambda: self._last_usable(call.candidate, now),
+            chance=self._chance(),
+        )
 
     def _count(self, candidate: RouteCandidate) -> int:
         self._admitted = False

@@ -14,11 +14,20 @@ from ._decisions import Decisions, Match
 
 Did = Literal["retry", "next", "stop"]
 Ending = Literal[
-    "answered", "stopped", "exhausted", "unavailable", "deadline", "queue_full", "queue_timeout", "abandoned"
+    "answered",
+    "interrupted",
+    "stopped",
+    "exhausted",
+    "unavailable",
+    "deadline",
+    "queue_full",
+    "queue_timeout",
+    "abandoned",
 ]
 """How a run ended.
 
 - ``answered``: somebody answered.
+- ``interrupted``: a stream broke after the caller had its first content.
 - ``stopped``: a decision said stop.
 - ``exhausted``: every candidate had its turn and none answered.
 - ``unavailable``: nobody could be tried: all are cooling down or disabled.

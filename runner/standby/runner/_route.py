@@ -15,6 +15,7 @@ from standby.store import (
     DEFAULT_SCOPES,
     Backoff,
     Candidate,
+    Commit,
     FailoverPolicy,
     Model,
     Queue,
@@ -79,6 +80,8 @@ class RouteCandidate:
         max_attempts: Tries of it in one run, the first included.
         capacity: Its local limits; `None` where it has none.
         attempt_seconds: The clock of one try.
+        first_token_seconds: The clock of a stream until its first content.
+        idle_seconds: The clock between two reads of a stream, from then on.
     """
 
     id: str
@@ -96,6 +99,8 @@ class RouteCandidate:
     restore_seconds: float
     capacity: Capacity | None
     attempt_seconds: float
+    first_token_seconds: float
+    idle_seconds: float
 
     def backoff_seconds(self, tries: int, chance: float) -> float:
         """How long to wait after the ``tries``-th try of this candidate failed; ``chance`` is in [0, 1)."""
@@ -115,6 +120,7 @@ class Route:
     candidates: tuple[RouteCandidate, ...]
     total_seconds: float
     queue: Queue
+    commit: Commit
 
 
 def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderClient], limits: Limits) -> Route:
@@ -130,6 +136,7 @@ def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderC
         ),
         total_seconds=model.timeouts.total_seconds,
         queue=model.queue,
+        commit=model.commit,
     )
 
 
@@ -166,6 +173,8 @@ def _candidate(
         restore_seconds=gateway.priority_demote_policy.restore_seconds,
         capacity=limits.capacity(key, runtime.rate_limit_policy),
         attempt_seconds=runtime.timeouts.attempt_seconds,
+        first_token_seconds=runtime.timeouts.first_token_seconds,
+        idle_seconds=runtime.timeouts.idle_seconds,
     )
 
 

@@ -1,43 +1,44 @@
-"""The shell of a run: it does what the plan says, tells the plan what came of it, and gives everything back.
-
-What is held for a run (local capacity, a probe's lease) is held in one place, `_Run`, and is given back before the next
-step after a failure and at the end of the run, however it ends.
-"""
+"""What a user holds: `Runner` knows the catalog and the stores, and begins each run; `_drive.py` drives it."""
 
 from __future__ import annotations
 
 import math
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from standby.clients import Body, ClientError, InvalidBody, Request, Response
+from standby.clients import Request, Response
 from standby.store import Catalog, History, MemoryHistory, MemoryState, Snapshot, State
 
 from ._clients import ClientFactory, Clients
 from ._clock import Clock, SystemClock, Timeline
-from ._errors import NotTried, RunFailed, UnknownCandidate, UnknownModel
-from ._limits import Lease, Limits, Refused, Ticket, Waiting
-from ._log import log_effects
-from ._plan import Call, Deliver, Enqueue, GiveUp, Plan, Wait
+from ._drive import Driver, Run
+from ._errors import UnknownCandidate, UnknownModel
+from ._plan import Plan
 from ._rank import Ranking
-from ._record import LazyRecord, RunRecord
+from ._record import RunRecord
 from ._route import Route, RouteCandidate, compile_route
 from ._status import CandidateStatus, status_of
+from ._stream import RunStream
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
 
-PROBE_LEASE_MARGIN_SECONDS: Final = 5.0
-CLEAN_UP_SECONDS: Final = 1.0
-BYTES_PER_TOKEN: Final = 4
 
-T = TypeVar("T")
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one run differs from what its model's configuration says; see `Runner.run`."""
+
+    timeout_seconds: float | None
+    only: Collection[str] | None
+    may_fail_over: bool
+    run_id: str | None
+    caller: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,7 @@ class Runner:
         self._clients = Clients(clients or {}, http)
         self._clock: Clock = clock or SystemClock()
         self._chance = chance
-        self._limits = Limits()
-        self._queues: dict[str, Waiting] = {}
+        self._driver = Driver(self.state, self.history)
         self._snapshot: Snapshot | None = None
         self._routes: dict[str, tuple[Route, Ranking]] = {}
 
@@ -147,8 +147,48 @@ class Runner:
             InvalidBody: The body is not a JSON object.
             RunFailed: Nobody answered; it tells why, try by try.
         """
-        run = self._begin(request, timeout_seconds, only, may_fail_over, run_id, caller)
-        return RunResult(await self._drive(run, run.send), run.record)
+        run = self._begin(request, Options(timeout_seconds, only, may_fail_over, run_id, caller))
+
+        async def send(candidate: RouteCandidate) -> Response:
+            response = await candidate.client.send(run.request_for(candidate))
+            run.record.usage = response.usage
+            return response
+
+        try:
+            response = await self._driver.drive(run, send, run.plan.report_answer)
+            run.record.ending = "answered"
+        finally:
+            await self._driver.end(run)
+        return RunResult(response, run.record)
+
+    def stream(
+        self,
+        request: Request,
+        *,
+        timeout_seconds: float | None = None,
+        only: Collection[str] | None = None,
+        may_fail_over: bool = True,
+        run_id: str | None = None,
+        caller: str = "",
+    ) -> RunStream:
+        """Stream from the first candidate that has content.
+
+        ::
+
+            async with runner.stream(request) as stream:
+                async for chunk in stream:
+                    print(chunk.data)
+
+        The arguments are those of `run`, and so is what entering the block raises. Until the run commits to a stream
+        (see `Commit`) its failures are failed over; after that a failure is raised as `StreamInterrupted`.
+
+        Raises:
+            UnknownModel: The catalog has no such model.
+            UnknownCandidate: ``only`` names a candidate that the model does not have.
+            InvalidBody: The body is not a JSON object.
+        """
+        options = Options(timeout_seconds, only, may_fail_over, run_id, caller)
+        return RunStream(self._driver, self._begin(request, options, streamed=True))
 
     def route(self, model: str) -> Route:
         """The candidates of ``model`` with their compiled policies, at the newest version of the catalog.
@@ -183,31 +223,28 @@ class Runner:
 
     # -- beginning and end -------------------------------------------------------------------------------------
 
-    def _begin(
-        self,
-        request: Request,
-        timeout_seconds: float | None,
-        only: Collection[str] | None,
-        may_fail_over: bool,
-        run_id: str | None,
-        caller: str,
-    ) -> _Run:
+    def _begin(self, request: Request, options: Options, *, streamed: bool = False) -> Run:
         timeline = Timeline(self._clock)
         now = timeline.now()
         route = self.route(request.model)
         order = self._ranking(route, now).order(self._chance)
-        if only is not None:
+        if (only := options.only) is not None:
             ids = [candidate.id for candidate in route.candidates]
             if unknown := [name for name in only if name not in ids]:
                 raise UnknownCandidate(unknown, route.model, ids)
             order = (candidate for candidate in order if candidate.id in only)
-        seconds = route.total_seconds if timeout_seconds is None else min(timeout_seconds, route.total_seconds)
-        outer = anyio.current_effective_deadline()
-        # A scope that is cancelled already has a deadline of minus infinity: the run's first await raises it.
-        deadline = now + seconds if outer == -math.inf else min(now + seconds, timeline.at(outer))
-        record = RunRecord(run_id or new_run_id(now), route.model, route.version, now, caller)
-        plan = Plan(route, order, record, self.state.standing, self._chance, deadline, may_fail_over=may_fail_over)
-        return _Run(self, plan, timeline, request, Body(request.body))
+        record = RunRecord(options.run_id or new_run_id(now), route.model, route.version, now, options.caller)
+        plan = Plan(
+            route,
+            order,
+            record,
+            self.state.standing,
+            self._chance,
+            _deadline(route, options, timeline, now),
+            may_fail_over=options.may_fail_over,
+            streamed=streamed,
+        )
+        return Run(plan, timeline, request)
 
     def _ranking(self, route: Route, now: float) -> Ranking:
         ranking = self._routes[route.model][1]
@@ -219,189 +256,10 @@ class Runner:
     def _compile(self, snapshot: Snapshot, model: str) -> tuple[Route, Ranking]:
         if model not in snapshot.models:
             raise UnknownModel(model, list(snapshot.models))
-        route = compile_route(snapshot, model, self._clients.of(snapshot), self._limits)
+        route = compile_route(snapshot, model, self._clients.of(snapshot), self._driver.limits)
         compiled = route, Ranking(route, self.state.standing, self.state.generation, self._clock.epoch())
         self._routes[model] = compiled
         return compiled
-
-    async def _drive(self, run: _Run, attempt: Callable[[RouteCandidate], Awaitable[T]]) -> T:
-        """Do what the plan says until somebody answers; the one loop behind plain and streamed runs."""
-        answer: T | None = None
-        try:
-            while True:
-                match step := run.plan.step(run.timeline.now()):
-                    case Call():
-                        answer = await self._call(run, step, attempt)
-                    case Wait():
-                        await self._wait(run, step)
-                    case Enqueue():
-                        await self._enqueue(run, step)
-                    case Deliver():
-                        run.record.ending = "answered"
-                        return cast("T", answer)
-                    case GiveUp():
-                        run.record.ending = step.ending
-                        raise _failed(run, step)
-        finally:
-            run.record.ending = run.record.ending or "abandoned"
-            await run.give_back()
-            run.record.ended_at = run.timeline.now()
-            self.history.add(LazyRecord(run.record))
-
-    # -- the steps ---------------------------------------------------------------------------------------------
-
-    async def _call(self, run: _Run, call: Call, attempt: Callable[[RouteCandidate], Awaitable[T]]) -> T | None:
-        if not await self._prepare(run, call):
-            return None
-        began_at = run.timeline.now()
-        answer: T | None = None
-        error: Exception | None = None
-        clock = anyio.CancelScope(deadline=run.timeline.steady(call.until))
-        try:
-            with clock:
-                answer = await attempt(call.candidate)
-        except InvalidBody:
-            run.plan.report_abandoned(call, began_at, run.timeline.now())
-            raise
-        except Exception as raised:  # noqa: BLE001 - whatever a client raises is a failed try, and is classified
-            error = raised
-        except BaseException:
-            run.plan.report_abandoned(call, began_at, run.timeline.now())
-            raise
-        if clock.cancelled_caught:
-            error = _cut(call, began_at)
-        now = run.timeline.now()
-        if error is None:
-            effects = run.plan.report_answer(call, began_at, now)
-        else:
-            effects = run.plan.report_failure(call, error, began_at, now)
-        if effects:
-            log_effects(effects)
-            await self.state.apply(effects)
-        if error is not None:
-            await run.give_back()
-        return answer
-
-    async def _prepare(self, run: _Run, call: Call) -> bool:
-        """Take the local capacity and the probe that the call needs; tell the plan where they are not to be had."""
-        capacity = call.candidate.capacity
-        if not call.admitted:
-            await run.give_back()
-            if capacity is not None:
-                now = run.timeline.now()
-                taken = self._limits.take(capacity, run.tokens(), now)
-                if isinstance(taken, Refused):
-                    run.plan.report_refused(call, taken.free_at, now)
-                    return False
-                run.hold(taken)
-        if call.probe:
-            until = call.until + PROBE_LEASE_MARGIN_SECONDS
-            run.probe = call.probe
-            if not await self.state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until):
-                run.probe = ()
-                run.plan.report_probed_elsewhere(call, until, run.timeline.now())
-                await run.give_back()
-                return False
-        return True
-
-    async def _wait(self, run: _Run, wait: Wait) -> None:
-        await run.give_back()
-        generation = self.state.generation
-        with anyio.CancelScope(deadline=run.timeline.steady(wait.until)):
-            if wait.for_health:
-                await self.state.changed(generation)
-            else:
-                await anyio.sleep_forever()
-
-    async def _enqueue(self, run: _Run, enqueue: Enqueue) -> None:
-        await run.give_back()
-        queue = self._queue(run.record.model)
-        began_at = run.timeline.now()
-        woken = anyio.Event()
-        wants = [(candidate.key, candidate.capacity) for candidate in enqueue.candidates if candidate.capacity]
-        ticket = Ticket(wants, run.tokens(), woken.set)
-        if len(queue) >= run.plan.route.queue.max_waiting:
-            run.plan.report_not_admitted(0.0, full=True, free_at=ticket.free_at(began_at), now=began_at)
-            return
-        queue.join(ticket)
-        try:
-            await self._until_served(run, queue, ticket, woken, enqueue.until)
-        finally:
-            now = run.timeline.now()
-            queue.leave(ticket)
-            queue.serve(now)
-            if ticket.lease is not None:
-                run.hold(ticket.lease)
-        if ticket.lease is None:
-            free_at = ticket.free_at(now)
-            run.plan.report_not_admitted(now - began_at, full=False, free_at=free_at, now=now)
-        else:
-            candidate = next(candidate for candidate in enqueue.candidates if candidate.key == ticket.key)
-            run.plan.report_admitted(candidate, now - began_at)
-
-    async def _until_served(self, run: _Run, queue: Waiting, ticket: Ticket, woken: anyio.Event, until: float) -> None:
-        while ticket.lease is None and (now := run.timeline.now()) < until:
-            queue.serve(now)
-            # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due. What is
-            # free already is kept for somebody who waits longer, and is handed over by them.
-            free_at = ticket.free_at(now)
-            due = free_at if now < free_at < until else until
-            with anyio.CancelScope(deadline=run.timeline.steady(due)):
-                await woken.wait()
-
-    def _queue(self, model: str) -> Waiting:
-        return self._queues.setdefault(model, Waiting())
-
-    def serve_queue(self, model: str, now: float) -> None:
-        """Hand capacity that was given back to whoever waits for it."""
-        if waiting := self._queues.get(model):
-            waiting.serve(now)
-
-
-class _Run:
-    """What one run holds, and must give back."""
-
-    __slots__ = ("_body", "_lease", "_request", "_runner", "_tokens", "plan", "probe", "record", "timeline")
-
-    def __init__(self, runner: Runner, plan: Plan, timeline: Timeline, request: Request, body: Body) -> None:
-        self._runner = runner
-        self._request = request
-        self._body = body
-        self._lease: Lease | None = None
-        self._tokens: int | None = None
-        self.plan = plan
-        self.record = plan.record
-        self.timeline = timeline
-        self.probe: tuple[str, ...] = ()
-
-    async def send(self, candidate: RouteCandidate) -> Response:
-        """One plain call."""
-        request = self._request
-        response = await candidate.client.send(Request(candidate.model, self._body, request.endpoint, request.headers))
-        self.record.usage = response.usage
-        return response
-
-    def tokens(self) -> int:
-        """An estimate of the tokens that the run will use; it is settled when the provider has counted."""
-        if self._tokens is None:
-            self._tokens = estimated_tokens(self._body)
-        return self._tokens
-
-    def hold(self, lease: Lease) -> None:
-        self._lease = lease
-
-    async def give_back(self) -> None:
-        """End the lease of local capacity and return the probe, as far as they are still held."""
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            if self.record.usage is not None:
-                lease.settle(self.record.usage.total_tokens)
-            lease.end()
-            self._runner.serve_queue(self.record.model, self.timeline.now())
-        probe, self.probe = self.probe, ()
-        if probe:
-            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
-                await self._runner.state.return_probe(probe, self.record.run_id)
 
 
 def new_run_id(now: float) -> str:
@@ -409,38 +267,11 @@ def new_run_id(now: float) -> str:
     return f"run_{int(now * 1000):012x}{secrets.token_hex(8)}"
 
 
-def estimated_tokens(body: Body) -> int:
-    """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have."""
-    allowed = next(
-        (
-            value
-            for key in ("max_completion_tokens", "max_tokens", "max_output_tokens")
-            if isinstance(value := body.data.get(key), int) and value > 0
-        ),
-        0,
-    )
-    return body.size // BYTES_PER_TOKEN + allowed
-
-
-def _cut(call: Call, began_at: float) -> ClientError:
-    seconds = call.until - began_at
-    if call.cut_by_deadline:
-        # The caller's time was over; that says nothing about the provider.
-        return ClientError(
-            "timeout", f"the run's deadline cut the call after {seconds:.3g} s", retryable=True, scope="caller"
-        )
-    return ClientError("timeout", f"no answer within {seconds:.3g} s (attemptSeconds)", retryable=True)
-
-
-def _failed(run: _Run, end: GiveUp) -> RunFailed:
-    record = run.record
-    errors: list[Exception] = [tried.failure.error for tried in record.tries if tried.n and tried.failure is not None]
-    if not errors:
-        errors = [NotTried(f"{skip.candidate}: {skip.reason} ({skip.cause})") for skip in record.skips]
-        errors += [
-            NotTried(f"{tried.candidate}: {tried.failure.info.message}") for tried in record.tries if tried.failure
-        ]
-    message = f"no candidate of {record.model!r} answered ({end.ending}, run {record.run_id})"
-    return RunFailed(
-        message, errors or [NotTried("the deadline left no time for a try")], record, end.retry_after_seconds
-    )
+def _deadline(route: Route, options: Options, timeline: Timeline, now: float) -> float:
+    """When a run must be over: the model's total, the caller's shorter one, or a scope around the run."""
+    seconds = route.total_seconds
+    if options.timeout_seconds is not None:
+        seconds = min(seconds, options.timeout_seconds)
+    outer = anyio.current_effective_deadline()
+    # A scope that is cancelled already has a deadline of minus infinity: the run's first await raises it.
+    return now + seconds if outer == -math.inf else min(now + seconds, timeline.at(outer))

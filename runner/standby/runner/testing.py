@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import anyio
 import orjson
 
-from standby.clients import ClientError, Request, Response, Usage
+from standby.clients import Block, ClientError, Request, Response, Usage
 
-__all__ = ["Fail", "Outcome", "ScriptedClient", "Slow", "VirtualClock", "VirtualLoop", "answer"]
+__all__ = ["Fail", "Outcome", "ScriptedClient", "Slow", "Streamed", "VirtualClock", "VirtualLoop", "answer"]
 
 EPOCH: Final = 1_700_000_000.0
 
@@ -69,6 +70,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.passed_seconds
 
 
+class Streamed:
+    """An outcome that is a stream, complete at the end of its steps.
+
+    Args:
+        steps: A text is an event with that content; an empty one has none. A number is a wait, in seconds. An exception
+            is raised.
+        tokens: What the provider says it counted.
+    """
+
+    def __init__(self, *steps: str | float | Exception, tokens: int = 10) -> None:
+        self.steps = steps
+        self.tokens = tokens
+
+
 class Fail(Exception):
     """Not raised: an outcome of a script that is a failed call. Takes what `ClientError` takes."""
 
@@ -85,8 +100,9 @@ class Slow:
         self.outcome = outcome
 
 
-Outcome = Response | Exception | Slow | None
-"""What a scripted call comes to: an answer, an exception to raise, either after some seconds; `None` is `answer()`."""
+Outcome = Response | Streamed | Exception | Slow | None
+"""What a scripted call comes to: an answer, a stream, an exception to raise, any of them after some seconds. `None` is
+`answer()`, and for a call that asks for a stream one that says ``ok``."""
 
 
 def answer(text: str = "ok", *, tokens: int = 10) -> Response:
@@ -117,26 +133,67 @@ class ScriptedClient:
 
     async def send(self, request: Request) -> Response:
         """Do what comes next in the script."""
-        self.calls.append(request)
-        self.in_flight += 1
-        try:
-            return await self._come_to(self._say(request))
-        finally:
-            self.in_flight -= 1
+        with self._under_way(request):
+            outcome = await _come_to(self._say(request))
+            return outcome if isinstance(outcome, Response) else answer()
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncGenerator[ScriptedStream, None]:
+        """Do what comes next in the script, as a stream."""
+        with self._under_way(request):
+            outcome = await _come_to(self._say(request))
+            yield ScriptedStream(outcome if isinstance(outcome, Streamed) else Streamed("ok"))
 
     async def aclose(self) -> None:
         """Remember that it was closed."""
         self.closed = True
 
-    async def _come_to(self, outcome: Outcome) -> Response:
-        if isinstance(outcome, Slow):
-            await anyio.sleep(outcome.seconds)
-            return await self._come_to(outcome.outcome)
-        if isinstance(outcome, Fail):
-            raise outcome.error
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome or answer()
+    @contextmanager
+    def _under_way(self, request: Request) -> Generator[None, None, None]:
+        self.calls.append(request)
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+
+class ScriptedStream:
+    """The stream of a `Streamed`; see `standby.clients.ProviderStream`."""
+
+    def __init__(self, streamed: Streamed) -> None:
+        self.usage: Usage | None = None
+        self.request_id = ""
+        self._steps = iter(streamed.steps)
+        self._tokens = streamed.tokens
+
+    def commit(self) -> None:
+        """Nothing changes."""
+
+    async def read(self) -> Block | None:
+        """Do the next steps, up to one that is an event."""
+        for step in self._steps:
+            if isinstance(step, str):
+                chunk = {"choices": [{"index": 0, "delta": {"content": step}, "finish_reason": None}]}
+                return Block(b"data: " + orjson.dumps(chunk) + b"\n\n", content=bool(step))
+            await _wait_or_raise(step)
+        self.usage = Usage(0, self._tokens)
+        return None
+
+
+async def _wait_or_raise(step: float | Exception) -> None:
+    if isinstance(step, Exception):
+        raise step.error if isinstance(step, Fail) else step
+    await anyio.sleep(step)
+
+
+async def _come_to(outcome: Outcome) -> Response | Streamed | None:
+    while isinstance(outcome, Slow):
+        await anyio.sleep(outcome.seconds)
+        outcome = outcome.outcome
+    if isinstance(outcome, Exception):
+        await _wait_or_raise(outcome)
+    return outcome if isinstance(outcome, Response | Streamed) else None
 
 
 def _repeating_the_last(script: Iterable[Outcome]) -> Callable[[Request], Outcome]:

@@ -265,10 +265,12 @@ class RateLimitPolicy(Policy):
 class AttemptTimeouts(Policy):
     """The clocks of one try."""
 
-    attempt_seconds: PositiveSeconds = 60.0
-    """From the first byte sent to the whole answer."""
-    first_token_seconds: NotYet = None
-    idle_seconds: NotYet = None
+    attempt_seconds: PositiveSeconds = 120.0
+    """From the first byte sent to the whole answer; of a stream, to its first content."""
+    first_token_seconds: PositiveSeconds = 60.0
+    """From the first byte sent to the first content of a stream."""
+    idle_seconds: PositiveSeconds = 30.0
+    """Between two reads of a stream, once it has content."""
 
 
 class RuntimePolicy(Policy):
@@ -311,6 +313,8 @@ class Provider(Section):
     headers: dict[HeaderName, HeaderValue] = {}
     """Extra headers of every call; their values are secret."""
     timeouts: ProviderTimeouts = ProviderTimeouts()
+    streams_may_end_without_finish: bool = False
+    """For servers that send neither a finish reason nor `[DONE]`: a stream that just ends is then complete."""
 
 
 # -- models ------------------------------------------------------------------------------------------------------
@@ -351,8 +355,25 @@ class Queue(Policy):
 class ModelTimeouts(Policy):
     """The clock of one run."""
 
-    total_seconds: PositiveSeconds = 120.0
+    total_seconds: PositiveSeconds = 600.0
     """From the call to `run` to its answer: every try, wait and queue included."""
+
+
+class Commit(Policy):
+    """When a run commits to a stream: what fails before is failed over, and the caller never hears of it."""
+
+    at: Literal["first_content", "bytes", "seconds"] = "first_content"
+    """At the first content, after so many bytes of the stream, or so many seconds after the first content."""
+    value: PositiveSeconds | None = None
+    """How many bytes, or seconds; only with these two."""
+
+    @model_validator(mode="after")
+    def _value_goes_with_at(self) -> Self:
+        if self.at == "first_content" and self.value is not None:
+            raise PydanticCustomError("commit_value", "`value` goes with `at: bytes` or `at: seconds`")
+        if self.at != "first_content" and self.value is None:
+            raise PydanticCustomError("commit_value", "`at: {at}` needs a `value`", {"at": self.at})
+        return self
 
 
 class Model(Section):
@@ -363,7 +384,7 @@ class Model(Section):
     timeouts: ModelTimeouts = ModelTimeouts()
     queue: Queue = Queue()
     hedge: NotYet = None
-    commit: NotYet = None
+    commit: Commit = Commit()
     candidates: Annotated[list[Candidate], Field(min_length=1)]
     """Who can serve it. They are ranked by `priority`, not by their order here."""
 

@@ -1,0 +1,256 @@
+"""The shell of a run: it does what the plan says, tells the plan what came of it, and gives everything back.
+
+What is held for a run (local capacity, a probe's lease) is held in one place, `Run`, and is given back before the next
+step after a failure and at the end of the run, however it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar, cast
+
+import anyio
+
+from standby.clients import Body, ClientError, InvalidBody, Request
+from standby.store import Effect, History, State
+
+from ._clock import Timeline
+from ._errors import NotTried, RunFailed
+from ._limits import Lease, Limits, Refused, Ticket, Waiting
+from ._log import log_effects
+from ._plan import Call, Deliver, Enqueue, GiveUp, Plan, Wait
+from ._record import LazyRecord, RunRecord
+from ._route import RouteCandidate
+
+PROBE_LEASE_MARGIN_SECONDS: Final = 5.0
+CLEAN_UP_SECONDS: Final = 1.0
+BYTES_PER_TOKEN: Final = 4
+
+T = TypeVar("T")
+Attempt = Callable[[RouteCandidate], Awaitable[T]]
+Report = Callable[[Call, float, float], tuple[Effect, ...]]
+"""Tells the plan of an answer: the call, when it began, and when the answer was there."""
+
+
+class Driver:
+    """Drives any number of runs at once; what they share is their state, their limits and their queues."""
+
+    def __init__(self, state: State, history: History) -> None:
+        self.limits = Limits()
+        self._state = state
+        self._history = history
+        self._queues: dict[str, Waiting] = {}
+
+    async def drive(self, run: Run, attempt: Attempt[T], report: Report) -> T:
+        """Do what the plan says until somebody answers; the one loop behind plain and streamed runs.
+
+        Args:
+            run: The run.
+            attempt: Makes one call.
+            report: Tells the plan that it was answered.
+
+        Raises:
+            RunFailed: Nobody answered.
+        """
+        answer: T | None = None
+        while True:
+            match step := run.plan.step(run.timeline.now()):
+                case Call():
+                    answer = await self._call(run, step, attempt, report)
+                case Wait():
+                    await self._wait(run, step)
+                case Enqueue():
+                    await self._enqueue(run, step)
+                case Deliver():
+                    return cast("T", answer)
+                case GiveUp():
+                    run.record.ending = step.ending
+                    raise _failed(run.record, step)
+
+    async def apply(self, effects: tuple[Effect, ...]) -> None:
+        """Make true, and tell in the log, what an outcome does to health."""
+        if effects:
+            log_effects(effects)
+            await self._state.apply(effects)
+
+    async def end(self, run: Run) -> None:
+        """The run is over, however it ended: give everything back, and file the record."""
+        run.record.ending = run.record.ending or "abandoned"
+        await self.give_back(run)
+        run.record.ended_at = run.timeline.now()
+        self._history.add(LazyRecord(run.record))
+
+    async def give_back(self, run: Run) -> None:
+        """End the lease of local capacity and return the probe, as far as they are still held."""
+        lease, run.lease = run.lease, None
+        if lease is not None:
+            if run.record.usage is not None:
+                lease.settle(run.record.usage.total_tokens)
+            lease.end()
+            if waiting := self._queues.get(run.record.model):
+                waiting.serve(run.timeline.now())
+        probe, run.probe = run.probe, ()
+        if probe:
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+                await self._state.return_probe(probe, run.record.run_id)
+
+    # -- the steps ---------------------------------------------------------------------------------------------
+
+    async def _call(self, run: Run, call: Call, attempt: Attempt[T], report: Report) -> T | None:
+        if not await self._prepare(run, call):
+            return None
+        began_at = run.timeline.now()
+        answer: T | None = None
+        error: Exception | None = None
+        clock = anyio.CancelScope(deadline=run.timeline.steady(call.until))
+        try:
+            with clock:
+                answer = await attempt(call.candidate)
+        except InvalidBody:
+            run.plan.report_abandoned(call, began_at, run.timeline.now())
+            raise
+        except Exception as raised:  # noqa: BLE001 - whatever a client raises is a failed try, and is classified
+            error = raised
+        except BaseException:
+            run.plan.report_abandoned(call, began_at, run.timeline.now())
+            raise
+        if clock.cancelled_caught:
+            error = _cut(call, began_at)
+        now = run.timeline.now()
+        if error is None:
+            await self.apply(report(call, began_at, now))
+        else:
+            await self.apply(run.plan.report_failure(call, error, began_at, now))
+            await self.give_back(run)
+        return answer
+
+    async def _prepare(self, run: Run, call: Call) -> bool:
+        """Take the local capacity and the probe that the call needs; tell the plan where they are not to be had."""
+        capacity = call.candidate.capacity
+        if not call.admitted:
+            await self.give_back(run)
+            if capacity is not None:
+                now = run.timeline.now()
+                taken = Limits.take(capacity, run.tokens(), now)
+                if isinstance(taken, Refused):
+                    run.plan.report_refused(call, taken.free_at, now)
+                    return False
+                run.lease = taken
+        if call.probe:
+            until = call.until + PROBE_LEASE_MARGIN_SECONDS
+            run.probe = call.probe
+            if not await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until):
+                run.probe = ()
+                run.plan.report_probed_elsewhere(call, until, run.timeline.now())
+                await self.give_back(run)
+                return False
+        return True
+
+    async def _wait(self, run: Run, wait: Wait) -> None:
+        await self.give_back(run)
+        generation = self._state.generation
+        with anyio.CancelScope(deadline=run.timeline.steady(wait.until)):
+            if wait.for_health:
+                await self._state.changed(generation)
+            else:
+                await anyio.sleep_forever()
+
+    async def _enqueue(self, run: Run, enqueue: Enqueue) -> None:
+        await self.give_back(run)
+        queue = self._queues.setdefault(run.record.model, Waiting())
+        began_at = run.timeline.now()
+        woken = anyio.Event()
+        wants = [(candidate.key, candidate.capacity) for candidate in enqueue.candidates if candidate.capacity]
+        ticket = Ticket(wants, run.tokens(), woken.set)
+        if len(queue) >= run.plan.route.queue.max_waiting:
+            run.plan.report_not_admitted(0.0, full=True, free_at=ticket.free_at(began_at), now=began_at)
+            return
+        queue.join(ticket)
+        try:
+            await self._until_served(run, queue, ticket, woken, enqueue.until)
+        finally:
+            now = run.timeline.now()
+            queue.leave(ticket)
+            queue.serve(now)
+            if ticket.lease is not None:
+                run.lease = ticket.lease
+        if ticket.lease is None:
+            free_at = ticket.free_at(now)
+            run.plan.report_not_admitted(now - began_at, full=False, free_at=free_at, now=now)
+        else:
+            candidate = next(candidate for candidate in enqueue.candidates if candidate.key == ticket.key)
+            run.plan.report_admitted(candidate, now - began_at)
+
+    async def _until_served(self, run: Run, queue: Waiting, ticket: Ticket, woken: anyio.Event, until: float) -> None:
+        while ticket.lease is None and (now := run.timeline.now()) < until:
+            queue.serve(now)
+            # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due. What is
+            # free already is kept for somebody who waits longer, and is handed over by them.
+            free_at = ticket.free_at(now)
+            due = free_at if now < free_at < until else until
+            with anyio.CancelScope(deadline=run.timeline.steady(due)):
+                await woken.wait()
+
+
+class Run:
+    """One run under way: what it asks for, and what it holds and must give back."""
+
+    __slots__ = ("_body", "_request", "_tokens", "lease", "plan", "probe", "record", "timeline")
+
+    def __init__(self, plan: Plan, timeline: Timeline, request: Request) -> None:
+        self.plan = plan
+        self.record = plan.record
+        self.timeline = timeline
+        self.lease: Lease | None = None
+        self.probe: tuple[str, ...] = ()
+        self._request = request
+        self._body = Body(request.body)
+        self._tokens: int | None = None
+
+    def request_for(self, candidate: RouteCandidate) -> Request:
+        """What ``candidate`` is sent."""
+        request = self._request
+        counted = request.count_tokens or (candidate.capacity is not None and candidate.capacity.counts_tokens)
+        return Request(candidate.model, self._body, request.endpoint, request.headers, counted)
+
+    def tokens(self) -> int:
+        """An estimate of the tokens that the run will use; it is settled when the provider has counted."""
+        if self._tokens is None:
+            self._tokens = estimated_tokens(self._body)
+        return self._tokens
+
+
+def estimated_tokens(body: Body) -> int:
+    """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have."""
+    allowed = next(
+        (
+            value
+            for key in ("max_completion_tokens", "max_tokens", "max_output_tokens")
+            if isinstance(value := body.data.get(key), int) and value > 0
+        ),
+        0,
+    )
+    return body.size // BYTES_PER_TOKEN + allowed
+
+
+def _cut(call: Call, began_at: float) -> ClientError:
+    seconds = call.until - began_at
+    if call.clock == "deadline":
+        # The caller's time was over; that says nothing about the provider.
+        return ClientError(
+            "timeout", f"the run's deadline cut the call after {seconds:.3g} s", retryable=True, scope="caller"
+        )
+    return ClientError("timeout", f"no answer within {seconds:.3g} s ({call.clock})", retryable=True)
+
+
+def _failed(record: RunRecord, end: GiveUp) -> RunFailed:
+    errors: list[Exception] = [tried.failure.error for tried in record.tries if tried.n and tried.failure is not None]
+    if not errors:
+        errors = [NotTried(f"{skip.candidate}: {skip.reason} ({skip.cause})") for skip in record.skips]
+        errors += [
+            NotTried(f"{tried.candidate}: {tried.failure.info.message}") for tried in record.tries if tried.failure
+        ]
+    message = f"no candidate of {record.model!r} answered ({end.ending}, run {record.run_id})"
+    return RunFailed(
+        message, errors or [NotTried("the deadline left no time for a try")], record, end.retry_after_seconds
+    )
