@@ -114,8 +114,15 @@ def check(config: ConfigFile) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference for people instead.")] = False,
+) -> None:
     """Print the JSON Schema of the configuration document."""
+    if markdown:
+        from standby.lab import reference
+
+        typer.echo(reference(), nl=False)
+        return
     import json
 
     from standby.store import schema as document_schema

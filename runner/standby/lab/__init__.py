@@ -2,6 +2,7 @@
 
 from ._cases import Case, answer_case, answer_lines, told
 from ._explain import Explanation, Question, Told, UnknownName, ask, explain
+from ._reference import reference
 
 __all__ = [
     "Case",
@@ -13,5 +14,6 @@ __all__ = [
     "answer_lines",
     "ask",
     "explain",
+    "reference",
     "told",
 ]
