@@ -158,3 +158,15 @@ async def test_closing_the_runner_closes_its_clients():
     async with gate.runner:
         await gate.ask()
     assert gate.clients["a"].closed
+
+
+async def test_a_restricted_run_waits_for_nobody_else():
+    """When somebody may be free is told of the candidates that may be called."""
+    limited = [Fail("rate_limit", status=429, retryable=True, hint=hint) for hint in (100.0, 200.0)]
+    policy = {"failoverPolicy": {"actions": {"rate_limit": "cooldown_and_next"}}}
+    gate = gateway({"a": [limited[0]], "b": [limited[1]]}, policy=policy, chance=lambda: 0.0)
+    with pytest.raises(RunFailed):
+        await gate.ask()
+    with pytest.raises(RunFailed) as caught:
+        await gate.ask(only=["b"])
+    assert caught.value.retry_after_seconds == pytest.approx(200)

@@ -141,7 +141,7 @@ class Driver:
             run.probe = call.probe
             if not await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until):
                 run.probe = ()
-                run.plan.report_probed_elsewhere(call, until, run.timeline.now())
+                run.plan.report_probed_elsewhere(call, run.timeline.now())
                 await self.give_back(run)
                 return False
         return True

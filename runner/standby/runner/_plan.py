@@ -25,7 +25,15 @@ from standby.store import Effect
 from ._classify import classify
 from ._decide import decide
 from ._decisions import Decisions
-from ._health import Availability, FailedTry, StandingOf, availability, effects_of_failure, effects_of_success
+from ._health import (
+    MIN_COOLDOWN_SECONDS,
+    Availability,
+    FailedTry,
+    StandingOf,
+    availability,
+    effects_of_failure,
+    effects_of_success,
+)
 from ._record import Did, Ending, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
 
@@ -301,8 +309,12 @@ class Plan:
         did: Did = "next" if next_allowed else "stop"
         self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did))
 
-    def report_probed_elsewhere(self, call: Call, until: float, now: float) -> None:
-        """Another run holds the probe of this candidate, until ``until`` at the latest."""
+    def report_probed_elsewhere(self, call: Call, now: float) -> None:
+        """The probe was not to be had: another run holds it, or the candidate is cooling again."""
+        standings = [standing for domain in call.probe if (standing := self._standing_of(domain)) is not None]
+        until = max((max(standing.probe_until, standing.cooling_until) for standing in standings), default=now)
+        # A lease that ends this moment is looked at again, but not in a busy loop.
+        until = max(until, now + MIN_COOLDOWN_SECONDS)
         self._pass_by(call.candidate, Availability("cooling", until, "another run probes it"), now)
 
     def report_admitted(self, candidate: RouteCandidate, queued_seconds: float) -> None:

@@ -6,7 +6,7 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -233,6 +233,7 @@ class Runner:
             if unknown := [name for name in only if name not in ids]:
                 raise UnknownCandidate(unknown, route.model, ids)
             order = (candidate for candidate in order if candidate.id in only)
+            route = replace(route, candidates=tuple(each for each in route.candidates if each.id in only))
         record = RunRecord(options.run_id or new_run_id(now), route.model, route.version, now, options.caller)
         plan = Plan(
             route,
