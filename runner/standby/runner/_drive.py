@@ -102,7 +102,7 @@ class Driver:
         began_at = run.timeline.now()
         answer: T | None = None
         error: Exception | None = None
-        clock = anyio.CancelScope(deadline=run.timeline.steady(call.until))
+        clock = anyio.CancelScope(deadline=run.timeline.deadline(call.until))
         try:
             with clock:
                 answer = await attempt(call.candidate)
@@ -149,7 +149,7 @@ class Driver:
     async def _wait(self, run: Run, wait: Wait) -> None:
         await self.give_back(run)
         generation = self._state.generation
-        with anyio.CancelScope(deadline=run.timeline.steady(wait.until)):
+        with anyio.CancelScope(deadline=run.timeline.deadline(wait.until)):
             if wait.for_health:
                 await self._state.changed(generation)
             else:
@@ -188,7 +188,7 @@ class Driver:
             # free already is kept for somebody who waits longer, and is handed over by them.
             free_at = ticket.free_at(now)
             due = free_at if now < free_at < until else until
-            with anyio.CancelScope(deadline=run.timeline.steady(due)):
+            with anyio.CancelScope(deadline=run.timeline.deadline(due)):
                 await woken.wait()
 
 

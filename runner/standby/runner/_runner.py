@@ -275,4 +275,4 @@ def _deadline(route: Route, options: Options, timeline: Timeline, now: float) ->
         seconds = min(seconds, options.timeout_seconds)
     outer = anyio.current_effective_deadline()
     # A scope that is cancelled already has a deadline of minus infinity: the run's first await raises it.
-    return now + seconds if outer == -math.inf else min(now + seconds, timeline.at(outer))
+    return now + seconds if outer == -math.inf else min(now + seconds, timeline.of_deadline(outer))

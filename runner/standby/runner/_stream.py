@@ -174,7 +174,7 @@ class RunStream:
             return None
         began_at = self._timeline.now()
         until = min(began_at + self._call.candidate.idle_seconds, self._plan.deadline)
-        clock = anyio.CancelScope(deadline=self._timeline.steady(until))
+        clock = anyio.CancelScope(deadline=self._timeline.deadline(until))
         block: Block | None = None
         try:
             with clock:
