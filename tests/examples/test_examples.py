@@ -1,0 +1,148 @@
+"""Each example does what it says, without a network."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from standby.demo.faults import refused_port
+from standby.store import effective_policies, load
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def output_of(name: str) -> str:
+    """What an example prints; a warning, a traceback or a non-zero end fails."""
+    environ = {**os.environ, "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name], capture_output=True, text=True, timeout=60, env=environ, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return done.stdout
+
+
+def test_every_example_is_listed_and_tested():
+    """A new example has its line in the README, and its test here."""
+    here, readme = Path(__file__).read_text(), (EXAMPLES / "README.md").read_text()
+    for path in EXAMPLES.iterdir():
+        if path.suffix in (".py", ".yaml"):
+            assert f"({path.name})" in readme
+            assert f'"{path.name}"' in here
+
+
+def test_ten_lines():
+    """The first provider is tried twice, the second one answers, and every step names its rule."""
+    assert output_of("ten_lines.py").splitlines() == [
+        "backup: Hello!",
+        "  primary, try 1: provider_5xx retry client_retryable",
+        "    by provider_client: Retryable = true",
+        "  primary, try 2: provider_5xx next failover_allow_policy",
+        "    by gateway_runner_policies.failover_policy: allowCategories = provider_5xx",
+        "  backup, try 1: ok  ",
+    ]
+
+
+def test_custom_client():
+    """What the parrot says of itself cools it down, and the other parrot answers."""
+    assert output_of("custom_client.py").splitlines() == [
+        "flint: Pieces of eight!",
+        "  polly is cooling rate_limit: failover_allow_policy (failoverPolicy.allowCategories = rate_limit)",
+        "  flint is usable",
+    ]
+
+
+def test_custom_store():
+    """The pager hears of the cooldown once, and a flag makes a new version of the catalog."""
+    pager, *asked = output_of("custom_store.py").splitlines()
+    assert re.fullmatch(r"  pager: credential:unpaid is left out for 6\d s: insufficient_balance: .+", pager)
+    assert asked == [
+        "catalog version 1: asked cheap, sure; sure answered",
+        "catalog version 1: asked sure; sure answered",
+        "catalog version 2: asked sure; sure answered",
+    ]
+
+
+def imported(name: str):
+    spec = importlib.util.spec_from_file_location(f"example_{name.partition('.')[0]}", EXAMPLES / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@asynccontextmanager
+async def application(app):
+    """An application between its start and its end, and somebody who calls it."""
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as it,
+    ):
+        yield it
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_embed_fastapi(monkeypatch):
+    """The application answers by the backup; the gateway's own API is mounted beside it, on the same runner."""
+    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
+    app = imported("embed_fastapi.py").app
+    async with application(app) as client:
+        answer = await client.post("/ask", json={"question": "What is six times seven?"})
+        assert answer.status_code == 200
+        assert answer.json() == {"answer": "Forty-two.", "answered_by": "backup"}
+        run = await client.get(f"/llm/admin/runs/{answer.headers['x-standby-run-id']}")
+        assert [tried["outcome"] for tried in run.json()["tries"]] == ["provider_5xx", "provider_5xx", "ok"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_embed_fastapi_without_anybody(monkeypatch, tmp_path):
+    """Where nobody answers, the caller hears when to come again."""
+    config = tmp_path / "gateway.json"
+    monkeypatch.setenv("GATEWAY_CONFIG", str(config))
+    app = imported("embed_fastapi.py").app
+    with refused_port() as port:
+        candidate = {"id": "only", "provider": "gone", "model": "some-model"}
+        provider = {"client": "openai", "base_url": f"http://127.0.0.1:{port}/v1"}
+        models = {"chat": {"runner_policy": "bare", "candidates": [candidate]}}
+        config.write_text(json.dumps({"version": 1, "providers": {"gone": provider}, "models": models}))
+        async with application(app) as client:
+            answer = await client.post("/ask", json={"question": "Is anybody there?"})
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_gateway_yaml():
+    """It is valid with both keys, its comments about times hold, and its policies are those of its candidates."""
+    document = load(EXAMPLES / "gateway.yaml", environ={"OPENAI_API_KEY": "one", "MISTRAL_API_KEY": "two"})
+    assert set(document.providers) == {"openai", "mistral"}
+    assert document.providers["openai"].api_key is not None
+    assert document.server.admin_key is None
+    snapshot = document.snapshot()
+    chat = snapshot.models["chat"]
+    policies = [effective_policies(snapshot, chat, candidate) for candidate in chat.candidates]
+    assert {policy.runner_policy_name for policy in policies} == {"two_vendors"}
+    attempts = [policy.runtime_policy.timeouts.attempt_seconds for policy in policies]
+    assert sum(attempts) < chat.timeouts.total_seconds
+    # A demoted primary is behind its standby.
+    first, second = chat.candidates
+    step = policies[0].runner_policy.priority_demote_policy.demote_step
+    assert step is not None
+    assert first.priority < second.priority < first.priority + step
+    assert len(snapshot.models["embed"].candidates) == 1
+
+
+def test_gateway_yaml_names_what_is_missing():
+    """Without the keys it says which variables to set, both at once."""
+    with pytest.raises(ValueError, match=r"(?s)OPENAI_API_KEY.*MISTRAL_API_KEY"):
+        load(EXAMPLES / "gateway.yaml", environ={})
