@@ -5,6 +5,7 @@ import pytest
 
 from standby.runner import RunFailed
 from standby.runner.testing import Fail, answer
+from standby.store import Disable
 from tests.runner.conftest import did, gateway
 
 pytestmark = pytest.mark.anyio
@@ -95,19 +96,37 @@ async def test_a_candidates_own_max_attempts_replace_the_shared_ones():
     assert (await gate.ask()).record.attempts == 2
 
 
-async def test_a_candidate_that_was_cooled_while_it_waited_is_not_tried_again():
-    """Its turn then ends as the failover decision of its failure says."""
+async def test_a_failure_that_leaves_its_candidate_out_is_not_retried():
+    """Ejected by its own failure: the run goes on at once, and the candidate is given up with all that follows."""
     gate = gateway(
         {"a": [DOWN], "b": []},
-        retry={"maxAttempts": 9, "backoff": {**STEADY, "initialSeconds": 10, "maxSeconds": 10}},
-        policy={"failoverPolicy": {"ejectAfter": 2}},
+        retry={"maxAttempts": 9, "backoff": STEADY},
+        policy={
+            "failoverPolicy": {"ejectAfter": 2},
+            "priorityDemotePolicy": {"enabled": True, "categories": ["provider_5xx"]},
+        },
     )
+    began = anyio.current_time()
     record = (await gate.ask()).record
-    assert did(record) == [
-        ("a", 1, "provider_5xx", "retry"),
-        ("a", 2, "provider_5xx", "retry"),
-        ("b", 1, "ok", None),
-    ]
+    assert did(record) == [("a", 1, "provider_5xx", "retry"), ("a", 2, "provider_5xx", "next"), ("b", 1, "ok", None)]
+    assert (record.tries[1].why, anyio.current_time() - began) == ("this failure leaves it out", 1)
+    assert gate.state.standing("candidate:chat/a").demoted == 100
+
+
+async def test_a_candidate_that_was_left_out_while_it_waited_is_not_tried_again():
+    """Its turn then ends as the failover decision of its failure says."""
+    gate = gateway({"a": [DOWN], "b": []}, retry={"maxAttempts": 2, "backoff": {**STEADY, "initialSeconds": 5}})
+    records = []
+
+    async def ask():
+        records.append((await gate.ask()).record)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.sleep(1)
+        await gate.state.apply([Disable("candidate:chat/a", 1.0, "ada", "maintenance")])
+    assert did(records[0]) == [("a", 1, "provider_5xx", "next"), ("b", 1, "ok", None)]
+    assert (records[0].tries[0].why, records[0].failovers) == ("left out while it waited", 1)
 
 
 async def test_a_failed_run_ends_after_its_last_failure_without_a_wait():

@@ -11,7 +11,7 @@ A candidate is usable, cooling, half open or disabled, by the worst of what is h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -132,6 +132,12 @@ def effects_of_success(
         for domain in candidate.domains.all()
         if (standing := standing_of(domain)) is not None and (standing.cooldowns_in_row or standing.failures_in_row)
     )
+
+
+def leaves_out(candidate: RouteCandidate, effects: Sequence[Effect]) -> bool:
+    """Whether any of these effects leaves ``candidate`` out."""
+    domains = candidate.domains.all()
+    return any(isinstance(effect, Cool | Disable) and effect.domain in domains for effect in effects)
 
 
 def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: StandingOf, now: float) -> list[Effect]:

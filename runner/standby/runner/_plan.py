@@ -33,6 +33,7 @@ from ._health import (
     availability,
     effects_of_failure,
     effects_of_success,
+    leaves_out,
 )
 from ._record import Did, Ending, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
@@ -176,7 +177,8 @@ class Plan:
         if self._fallback is not None:
             # Cooled or disabled, by this run or another, while it waited for its next try: its turn ends as the
             # failover decision of its last failure says.
-            self._leave(self._fallback)
+            did = self._leave(self._fallback)
+            self.record.tries[-1] = replace(self.record.tries[-1], did=did, why="left out while it waited")
             return
         if (candidate.id, found.cause) not in self._told_skips:
             self._told_skips.add((candidate.id, found.cause))
@@ -277,9 +279,13 @@ class Plan:
         failure = _failure(error)
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
         wait_seconds, why = self._wait_before_retry(candidate, tries, decisions, failure, now)
-        again = wait_seconds is not None
-        failed = self._failed(call, failure, began_at, given_up=not again, now=now)
+        failed = self._failed(call, failure, began_at, given_up=wait_seconds is None, now=now)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
+        if wait_seconds is not None and leaves_out(candidate, effects):
+            # What it just did leaves it out: a wait for its next try would be a wait before a failover.
+            wait_seconds, why = None, "this failure leaves it out"
+            given_up = replace(failed, given_up=True)
+            effects = effects_of_failure(candidate, decisions, given_up, self._standing_of, now)
         if wait_seconds is not None:
             self._current, self._fallback, self._not_before = candidate, decisions, now + wait_seconds
             did: Did = "retry"
