@@ -1,7 +1,10 @@
-"""A thin HTTP server over the runner: `create_app` makes it, `serve` runs it."""
+"""A thin HTTP server over the runner: `create_app` makes it, `serve` runs it.
+
+Whoever runs it otherwise than from a configuration file takes the parts of `serve`: `bound_socket` and `run_server`.
+"""
 
 from ._admin import Tools
 from ._app import create_app
-from ._serve import CannotListen, serve
+from ._serve import CannotListen, address_of, bound_socket, run_server, serve
 
-__all__ = ["CannotListen", "Tools", "create_app", "serve"]
+__all__ = ["CannotListen", "Tools", "address_of", "bound_socket", "create_app", "run_server", "serve"]

@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import SecretStr
 from starlette.requests import Request
 
 from standby.store import CallerKey, RateLimitPolicy
 
-from ._answers import Refusal
+from ._refusals import Refusal
+
+_FORWARDERS: Final = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"}
+)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]\\]+)(?::[0-9]{0,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ class Operators:
             if not hmac.compare_digest(self._digest, _digest(SecretStr(bearer(request)))):
                 raise _wrong_key()
         elif not _is_local(request):
-            message = "Without server.admin_key the admin API answers on loopback only."
+            message = "Without server.admin_key the admin API answers on loopback only, and no other site's page."
             raise Refusal(403, "permission_error", "loopback_only", message)
 
 
@@ -96,12 +103,14 @@ def bearer(request: Request) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is this machine's loopback."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _wrong_key() -> Refusal:
@@ -109,15 +118,33 @@ def _wrong_key() -> Refusal:
 
 
 def _is_local(request: Request) -> bool:
-    # A proxy on this machine forwards for others, and a page in a browser here can be made to ask a name that resolves
-    # to loopback: neither is an operator at this machine.
-    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
+    """Whether somebody at this machine asks, and not somebody else through a program here."""
     return (
-        not forwarded
-        and request.client is not None
+        request.client is not None
         and is_loopback(request.client.host)
-        and is_loopback(request.url.hostname or "")
+        and not _is_forwarded(request)
+        and _names_loopback(request)
+        and not _is_another_sites(request)
     )
+
+
+def _is_forwarded(request: Request) -> bool:
+    # A proxy on this machine forwards for others.
+    return any(name in _FORWARDERS or name.startswith("x-forwarded-") for name in request.headers)
+
+
+def _names_loopback(request: Request) -> bool:
+    # A name that somebody else owns can be made to resolve to loopback, and a browser here to ask it.
+    hosts = request.headers.getlist("host")
+    named = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    return named is not None and is_loopback(named[1])
+
+
+def _is_another_sites(request: Request) -> bool:
+    # A browser here lets any page post to any address; what it must tell is whose page that was.
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
+    own = origin is None or origin.partition("://")[2] == request.headers.get("host")
+    return not own or site not in ("same-origin", "none")
 
 
 def _digest(secret: SecretStr) -> bytes:

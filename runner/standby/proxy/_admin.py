@@ -6,22 +6,25 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from standby.clients import Body, InvalidBody
 from standby.runner import CandidateStatus, Runner
-from standby.store import Cool, Disable, Effect, Enable, Restore
+from standby.store import Cool, Disable, Effect, Enable, InvalidConfig, Restore, StoreError
 
 from ._access import Operators
-from ._answers import Refusal
-from ._calls import bounded_body, not_yet
+from ._answers import json_answer
+from ._asked import bounded_body, invalid_body, number_of
+from ._refusals import Refusal, bad_request, listed, not_found, not_yet, quoted
 
 MAX_BODY_BYTES: Final = 64 * 1024
 DEFAULT_COOL_SECONDS: Final = 300.0
+MAX_COOL_SECONDS: Final = 365 * 86_400
 MAX_RUNS: Final = 1000
+MAX_WORDS_CHARACTERS: Final = 500
+ACTIONS: Final = ("enable", "disable", "cool", "restore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Tools:
     """What the server that embeds the admin API lends it; a path whose tool is missing answers 501.
 
     Attributes:
-        reload: Reads the configuration anew and returns the new version.
+        reload: Reads the configuration anew and returns the new version; may raise `InvalidConfig` and `StoreError`.
         explain: Takes a question and returns the decisions; a question that makes no sense is a `ValueError`.
     """
 
@@ -59,7 +62,7 @@ class Admin:
     def _handler(self, answer: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             self._operators.check(request)
-            return _json(await answer(request))
+            return json_answer(await answer(request))
 
         return handle
 
@@ -68,10 +71,10 @@ class Admin:
 
     async def _act(self, request: Request) -> Any:
         action = request.path_params["action"]
-        if action not in ("enable", "disable", "cool", "restore"):
-            raise _not_found(f"no action is named {action!r}; there are enable, disable, cool and restore")
+        if action not in ACTIONS:
+            raise not_found("not_found", f"No action is named {quoted(action)}; there are: {', '.join(ACTIONS)}.")
         found = self._find(request.path_params["id"])
-        asked = await _object(request, {"by", "why", "seconds"} if action == "cool" else {"by", "why"})
+        asked = await _object(request, ("by", "seconds", "why") if action == "cool" else ("by", "why"))
         await self._runner.state.apply(self._effects(action, found, asked))
         return self._find(found.key).as_dict()
 
@@ -85,10 +88,8 @@ class Admin:
             case "disable":
                 return [Disable(own, now, by, why)]
             case "cool":
-                seconds = asked.get("seconds", DEFAULT_COOL_SECONDS)
-                if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 365 * 86400:
-                    raise _bad("`seconds` must be a number above 0 and at most a year", "seconds")
-                return [Cool(own, now, now + seconds, 1, f"cooled by {by}" + (f": {why}" if why else ""))]
+                cause = f"cooled by {by}" + (f": {why}" if why else "")
+                return [Cool(own, now, now + _cool_seconds(asked), 1, cause, by)]
             case _:
                 # What leaves the candidate out may be held against its credential or provider: all of it goes.
                 return [Restore(domain, now, by) for domain in found.domains.all()]
@@ -98,31 +99,37 @@ class Admin:
         statuses = self._runner.statuses()
         found = [status for status in statuses if name in (status.key, status.id)]
         if not found:
-            raise _not_found(f"no candidate is named {name!r}")
+            raise not_found("not_found", f"No candidate is named {quoted(name)}.")
         if len(found) > 1:
-            keys = ", ".join(status.key for status in found)
-            message = f"{name!r} may be {keys}; name one of them."
+            keys = listed(status.key for status in found)
+            message = f"{quoted(name)} may be one of {keys}; name it in full."
             raise Refusal(409, "invalid_request_error", "ambiguous_candidate", message)
         return found[0]
 
     async def _runs(self, request: Request) -> Any:
-        written = request.query_params.get("limit", "100")
-        if not written.isdecimal() or not 0 < int(written) <= MAX_RUNS:
-            raise _bad(f"`limit` must be a number from 1 to {MAX_RUNS}", "limit")
+        limit = number_of(request.query_params.get("limit", "100"))
+        if limit is None or not 0 < limit <= MAX_RUNS:
+            raise bad_request("invalid_request", f"`limit` must be a whole number from 1 to {MAX_RUNS}.", "limit")
         before = request.query_params.get("before")
-        return {"runs": [dict(record) for record in await self._runner.history.newest(int(written), before)]}
+        return {"runs": [dict(record) for record in await self._runner.history.newest(int(limit), before)]}
 
     async def _run(self, request: Request) -> Any:
         run_id = request.path_params["run_id"]
         record = await self._runner.history.get(run_id)
         if record is None:
-            raise _not_found(f"no run is named {run_id!r}, or it is no longer kept")
+            raise not_found("not_found", f"No run is named {quoted(run_id)}, or it is no longer kept.")
         return dict(record)
 
     async def _reload(self, _: Request) -> Any:
         if self._tools.reload is None:
             raise not_yet("/admin/reload")
-        return {"version": await self._tools.reload()}
+        try:
+            return {"version": await self._tools.reload()}
+        except InvalidConfig as error:
+            raise bad_request("invalid_config", f"The old version goes on. {error}") from None
+        except StoreError as error:
+            message = f"The old version goes on. {error}."
+            raise Refusal(503, "service_unavailable_error", "store_unavailable", message) from None
 
     async def _explain(self, request: Request) -> Any:
         if self._tools.explain is None:
@@ -131,34 +138,32 @@ class Admin:
         try:
             return self._tools.explain(asked)
         except ValueError as error:
-            raise _bad(str(error), None) from None
+            raise bad_request("invalid_request", f"{error}.") from None
 
 
-async def _object(request: Request, keys: set[str] | None) -> Mapping[str, Any]:
-    content = await bounded_body(request, MAX_BODY_BYTES)
+async def _object(request: Request, keys: tuple[str, ...] | None) -> Mapping[str, Any]:
+    """The JSON object that the request brings, empty where it brings nothing; with no other keys, where given."""
     try:
-        asked = Body(content or b"{}").data
+        asked = Body(await bounded_body(request, MAX_BODY_BYTES) or b"{}").data
     except InvalidBody as error:
-        raise _bad(f"the body is {error}", None) from None
-    if keys is not None and (unknown := sorted(set(asked) - keys)):
-        raise _bad(f"unknown key {unknown[0]!r}; allowed: {', '.join(sorted(keys))}", unknown[0])
+        raise invalid_body(error) from None
+    unknown = next((key for key in asked if keys is not None and key not in keys), None)
+    if keys is not None and unknown is not None:
+        message = f"Unknown key {quoted(unknown)}; allowed: {', '.join(keys)}."
+        raise bad_request("invalid_request", message, unknown[:MAX_WORDS_CHARACTERS])
     return asked
 
 
 def _words(asked: Mapping[str, Any], key: str, default: str) -> str:
     value = asked.get(key, default)
-    if not isinstance(value, str) or len(value) > 500:
-        raise _bad(f"`{key}` must be a text of at most 500 characters", key)
+    if not isinstance(value, str) or len(value) > MAX_WORDS_CHARACTERS:
+        message = f"`{key}` must be a text of at most {MAX_WORDS_CHARACTERS} characters."
+        raise bad_request("invalid_request", message, key)
     return value
 
 
-def _bad(message: str, param: str | None) -> Refusal:
-    return Refusal(400, "invalid_request_error", "invalid_request", message[:1].upper() + message[1:] + ".", param)
-
-
-def _not_found(message: str) -> Refusal:
-    return Refusal(404, "invalid_request_error", "not_found", message[:1].upper() + message[1:] + ".")
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
+def _cool_seconds(asked: Mapping[str, Any]) -> float:
+    seconds = asked.get("seconds", DEFAULT_COOL_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_COOL_SECONDS:
+        raise bad_request("invalid_request", "`seconds` must be a number above 0, at most a year.", "seconds")
+    return seconds

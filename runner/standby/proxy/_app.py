@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
-import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,10 +16,12 @@ from standby.store import ServerSettings
 
 from ._access import Callers, Operators
 from ._admin import Admin, Tools
-from ._answers import Refusal, error_answer
-from ._calls import JSON_ENDPOINTS, Calls, not_yet, run_id_of
+from ._answers import error_answer, json_answer
+from ._asked import run_id_of
+from ._calls import JSON_ENDPOINTS, Calls
+from ._refusals import Refusal, not_found, not_yet, quoted
 
-NOT_YET = (
+NOT_YET: Final = (
     ("/v1/messages", "POST"),
     ("/v1/messages/count_tokens", "POST"),
     ("/v1/audio/{rest:path}", "POST"),
@@ -28,6 +29,9 @@ NOT_YET = (
     ("/", "GET"),
 )
 """Paths of the HTTP contract that this version answers with 501."""
+
+NOBODY_TO_ANSWER: Final = 499
+"""Never sent: the connection is closed."""
 
 
 def create_app(runner: Runner, settings: ServerSettings | None = None, tools: Tools | None = None) -> Starlette:
@@ -52,8 +56,10 @@ def create_app(runner: Runner, settings: ServerSettings | None = None, tools: To
         *admin.routes(),
         *(Route(path, _not_yet, methods=[method]) for path, method in NOT_YET),
     ]
-    handlers = {Refusal: _refused, HTTPException: _http_error, Exception: _defect}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    handlers = {Refusal: _refused, HTTPException: _http_error, ClientDisconnect: _gone, Exception: _defect}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # the contract has no redirects, and they would repeat a Host that may be a lie
+    return app
 
 
 class Models:
@@ -65,14 +71,14 @@ class Models:
 
     async def listed(self, request: Request) -> Response:
         """All of them."""
-        return _json({"object": "list", "data": [_model(name) for name in self._of(request)]})
+        return json_answer({"object": "list", "data": [_model(name) for name in self._of(request)]})
 
     async def one(self, request: Request) -> Response:
         """One of them."""
         name = request.path_params["model"]
         if name not in self._of(request):
-            raise Refusal(404, "invalid_request_error", "model_not_found", f"No model is named {name!r}.", "model")
-        return _json(_model(name))
+            raise not_found("model_not_found", f"No model is named {quoted(name)}.", "model")
+        return json_answer(_model(name))
 
     def _of(self, request: Request) -> list[str]:
         caller = self._callers.of(request)
@@ -84,7 +90,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 async def _alive(_: Request) -> Response:
-    return _json({"status": "ok"})
+    return json_answer({"status": "ok"})
 
 
 def _ready(runner: Runner) -> Callable[[Request], Awaitable[Response]]:
@@ -95,38 +101,40 @@ def _ready(runner: Runner) -> Callable[[Request], Awaitable[Response]]:
         trouble = runner.trouble
         ready = trouble is None and all(usable.values())
         told = {"ready": ready, "store": trouble or "ok", "usable_candidates": usable}
-        return _json(told, 200 if ready else 503)
+        return json_answer(told, 200 if ready else 503)
 
     return handle
 
 
 async def _not_yet(request: Request) -> Response:
-    raise not_yet(request.url.path)
+    raise not_yet(quoted(request.scope["path"]))
 
 
-def _refused(request: Request, error: Exception) -> Response:
-    """The one place where a refusal becomes an answer."""
+# -- exceptions become answers, all of them here; Starlette would run a handler that is not `async` in a thread -------
+
+
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # noqa: S101 - Starlette's table says so, its types do not
-    return error_answer(error, run_id_of(request))
+    return error_answer(request.scope["path"], error, run_id_of(request))
 
 
-def _http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own answers, in OpenAI's shape."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own: no such path, or not with this method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
-    status = error.status_code
-    message = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not allowed at {request.url.path}.",
-    }.get(status, "The request cannot be answered.")
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
-    return error_answer(Refusal(status, "invalid_request_error", code, message), run_id_of(request), error.headers)
+    path = request.scope["path"]
+    message, code = {
+        404: (f"There is nothing at {quoted(path)}.", "not_found"),
+        405: (f"{quoted(request.method)} is not allowed at {quoted(path)}.", "method_not_allowed"),
+    }.get(error.status_code, ("The request cannot be answered.", "bad_request"))
+    refusal = Refusal(error.status_code, "invalid_request_error", code, message)
+    return error_answer(path, refusal, run_id_of(request), error.headers)
 
 
-def _defect(request: Request, _: Exception) -> Response:
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=NOBODY_TO_ANSWER)
+
+
+async def _defect(request: Request, _: Exception) -> Response:
     """A defect of ours: the server's log has the traceback, the caller has the run's id to ask by."""
     refusal = Refusal(500, "server_error", "internal_error", "The gateway failed; its log says how.")
-    return error_answer(refusal, run_id_of(request))
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+    return error_answer(request.scope["path"], refusal, run_id_of(request))

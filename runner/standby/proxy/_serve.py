@@ -6,28 +6,36 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
 from standby.runner import Gateway, open_gateway
-from standby.store import Finding, InvalidConfig, ServerSettings, read
+from standby.store import Finding, InvalidConfig, ServerSettings, load, read
 
 from ._access import is_loopback
 from ._admin import Tools
 from ._app import create_app
+from ._head import Protocol
 
 DRAIN_SECONDS: Final = 120
 """How long runs that are under way may take to end after SIGTERM: as long as a run may take by default."""
 BACKLOG: Final = 2048
-MAX_HEADER_BYTES: Final = 64 * 1024
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class CannotListen(Exception):
     """The address cannot be bound; the message says why."""
+
+
+def print_at_once(line: str) -> None:
+    """Print where it is seen at once: whoever started the server may wait for the line at the end of a pipe."""
+    print(line, flush=True)
 
 
 async def serve(
@@ -36,7 +44,7 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     explain: Callable[[Gateway, Mapping[str, Any]], Mapping[str, Any]] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = print_at_once,
 ) -> None:
     """Serve the gateway that ``config`` describes until SIGTERM or SIGINT, then let what is under way end.
 
@@ -52,18 +60,19 @@ async def serve(
         StoreError: A store that it names cannot be opened.
         CannotListen: The address cannot be bound.
     """
-    async with open_gateway(config) as gateway:
-        settings = gateway.document.server
-        settings = settings.model_copy(
-            update={"host": host or settings.host, "port": settings.port if port is None else port}
-        )
-        refuse_open_doors(settings, os.fspath(config))
+    settings = load(config).server
+    settings = settings.model_copy(
+        update={"host": host or settings.host, "port": settings.port if port is None else port}
+    )
+    refuse_open_doors(settings, os.fspath(config))
+    # The address first: a second server that was started by mistake must not put its document into a shared store.
+    with bound_socket(settings.host, settings.port) as listening:
+        async with open_gateway(config) as gateway:
 
-        async def reload() -> int:
-            return await gateway.reload(read(config))
+            async def reload() -> int:
+                return await gateway.reload(read(config))
 
-        tools = Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
-        with bound_socket(settings.host, settings.port) as listening:
+            tools = Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
             await run_server(create_app(gateway.runner, settings, tools), listening, say)
 
 
@@ -85,21 +94,30 @@ def bound_socket(host: str, port: int) -> socket.socket:
         CannotListen: The address is taken, or not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small packets at once only where the protocol is named; else each answer takes 40 ms longer.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-    except OSError as error:
+        listening.bind((host.strip("[]"), port))
+        listening.listen(BACKLOG)  # two sockets may be bound to one address; only one may listen
+    except (OSError, OverflowError, UnicodeError) as error:
         listening.close()
-        raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise CannotListen(f"cannot listen on {host} port {port}: {why}") from error
     return listening
 
 
 async def run_server(app: ASGIApp, listening: socket.socket, say: Callable[[str], None]) -> None:
-    """Serve ``app`` on a bound socket until a signal says stop."""
+    """Serve ``app`` on a bound socket until SIGTERM or SIGINT, then let what is under way end.
+
+    Where that takes too long, a second SIGINT comes or the caller is cancelled, what is under way is cancelled.
+    """
     config = uvicorn.Config(
         app,
+        http=Protocol,
+        ws="none",
         lifespan="off",
+        log_config=None,  # the host's own
         access_log=False,
         log_level="warning",
         backlog=BACKLOG,
@@ -107,10 +125,14 @@ async def run_server(app: ASGIApp, listening: socket.socket, say: Callable[[str]
         proxy_headers=False,
         server_header=False,
         date_header=True,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    await _Server(config, lambda: say(f"listening on {address_of(listening)}")).serve([listening])
+    server = _Server(config, lambda: say(f"listening on {address_of(listening)}"))
+    try:
+        await server.serve([listening])
+    finally:
+        with anyio.CancelScope(shield=True):
+            await server.cut()
 
 
 def address_of(listening: socket.socket) -> str:
@@ -120,7 +142,7 @@ def address_of(listening: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens, and returns when it has drained."""
+    """Says when it listens, and leaves nothing behind."""
 
     def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
         super().__init__(config)
@@ -131,15 +153,28 @@ class _Server(uvicorn.Server):
         if self.started:
             self._listens()
 
+    async def cut(self) -> None:
+        """Cancel what is still under way, and wait until it has given everything back."""
+        if not self.started:
+            return
+        for listener in self.servers:
+            listener.close()
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        tasks = tuple(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Drain on SIGTERM and SIGINT. uvicorn would raise the signal anew afterwards, before our stores are closed."""
-        loop = asyncio.get_running_loop()
-        caught = (signal.SIGTERM, signal.SIGINT)
-        for number in caught:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
             yield
         finally:
-            for number in caught:
-                loop.remove_signal_handler(number)
+            for number, handler in before.items():
+                signal.signal(number, handler)
