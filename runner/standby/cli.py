@@ -83,6 +83,7 @@ def serve(
     from standby.store import InvalidConfig, StoreError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every look at a schema
 
     def explain(gateway: Gateway, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         return lab.ask(gateway.runner.catalog.snapshot(), asked)

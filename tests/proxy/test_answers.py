@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standby.proxy._answers import trail_of
@@ -114,6 +114,7 @@ IDS = st.from_regex(r"\A[A-Za-z0-9_.:-]{1,128}\Z")
 FAILED = Failure(classify("server_error", "", 503), True, None, "candidate", "unknown", "", Exception())
 
 
+@settings(deadline=None, max_examples=50)
 @given(ids=st.lists(IDS, min_size=1, max_size=60))
 def test_every_trail_is_a_list(ids):
     """Whatever the ids, the trail is a list of RFC 8941, bounded, and ends with the last try."""

@@ -1,6 +1,7 @@
 """Callers' keys: who may call, which models, and how often."""
 
 import hmac
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -92,6 +93,17 @@ async def test_key_learns_nothing_of_other_models():
     assert [refused(response) for response in responses] == [(403, "model_not_allowed", "model")] * 2
 
 
+async def test_key_whose_model_is_gone():
+    """A model that a reload took away is unknown; the message names no model that the key may not use."""
+    async with serving({"primary": []}, server={"keys": KEYS}, more_models=["other"]) as proxy:
+        catalog = proxy.runner.catalog
+        snapshot = catalog.snapshot()
+        catalog.replace(replace(snapshot, models={"other": snapshot.models["other"]}))
+        response = await proxy.chat(APP)
+    assert refused(response) == (404, "model_not_found", "model")
+    assert error_of(response)["message"].startswith("No model is named 'chat'; there are: none. (run ")
+
+
 async def test_every_key_is_compared_in_constant_time(monkeypatch):
     """Each request is compared with every key, by `hmac.compare_digest`, whichever matches."""
     compared = []
@@ -138,12 +150,14 @@ async def test_concurrency():
         assert (await proxy.chat(APP)).status_code == 200
 
 
-async def test_tokens_per_minute():
+@pytest.mark.parametrize(
+    ("allowed", "used", "statuses"),
+    [(150, 10, [200, 200, 200]), (1, 250, [200, 429, 429])],
+)
+async def test_tokens_per_minute(allowed, used, statuses):
     """Tokens are taken by estimate, and settled by what the provider counted."""
-    script = [answer(tokens=90), answer(tokens=90)]
-    async with serving({"primary": script}, server=limited(tokensPerMinute=200)) as proxy:
-        statuses = [(await proxy.chat(APP, max_tokens=80)).status_code for _ in range(3)]
-    assert statuses == [200, 200, 429]
+    async with serving({"primary": [answer(tokens=used)]}, server=limited(tokensPerMinute=200)) as proxy:
+        assert [(await proxy.chat(APP, max_tokens=allowed)).status_code for _ in range(3)] == statuses
 
 
 async def test_what_is_refused_counts_for_nothing():

@@ -1,8 +1,11 @@
 """What reaches the provider, and what comes back: bytes, endpoints, headers."""
 
 import anyio
+import httpx
 import orjson
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from standby.runner import Response
 from standby.runner.testing import Fail, answer
@@ -132,6 +135,21 @@ async def test_messages_are_not_supported_yet(path):
         "error": {"type": "api_error", "message": message},
         "request_id": run_id,
     }
+
+
+async def test_mounted_in_another_application():
+    """Paths, calls and errors are the same below a path of the host's."""
+    async with serving({"primary": []}) as proxy:
+        host = Starlette(routes=[Mount("/gateway", proxy.app)])
+        transport = httpx.ASGITransport(host, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            served = await http.post("/gateway/v1/chat/completions", json=CHAT)
+            nowhere = await http.get("/gateway/nowhere")
+            messages = await http.post("/gateway/v1/messages", json=CHAT)
+    assert served.status_code == 200
+    assert refused(nowhere) == (404, "not_found", None)
+    assert error_of(nowhere)["message"].startswith("There is nothing at '/nowhere'. (run ")
+    assert messages.json()["type"] == "error"
 
 
 async def test_other_streams_are_not_supported_yet():

@@ -134,37 +134,43 @@ def test_keys_and_not_loopback():
 # -- serve
 
 
+async def refusing(config, **options):
+    """Serve what must be refused; a server that was not would go on for ever."""
+    async with asyncio.timeout(20):
+        await serve(config, **options)
+
+
 @pytest.mark.anyio
 async def test_wrong_document(config):
     """A document that is wrong is refused with everything that is wrong."""
     path = config(text="version: 1\nmodle: {{}}\nserver: {{port: x}}\n")
     with pytest.raises(InvalidConfig, match=r"(?s)modle.*server\.port|server\.port.*modle"):
-        await serve(path)
+        await refusing(path)
 
 
 @pytest.mark.anyio
 async def test_missing_document(tmp_path):
     """So is one that is not there."""
     with pytest.raises(InvalidConfig, match="no-such-file"):
-        await serve(tmp_path / "no-such-file.yaml")
+        await refusing(tmp_path / "no-such-file.yaml")
 
 
 @pytest.mark.anyio
 async def test_document_that_opens_the_door(config):
     """Neither the document nor an option may open the door to everybody."""
     with pytest.raises(InvalidConfig, match=r"server\.host"):
-        await serve(config(host="0.0.0.0"))
+        await refusing(config(host="0.0.0.0"))
     with pytest.raises(InvalidConfig, match=r"server\.host: without server\.keys.*'0\.0\.0\.0'"):
-        await serve(config(), host="0.0.0.0")
+        await refusing(config(), host="0.0.0.0")
 
 
 @pytest.mark.anyio
 async def test_taken_port_leaves_the_store_alone(config, taken, tmp_path):
     """A second server that is started by mistake does not put its document into the store of the first."""
     with pytest.raises(CannotListen, match=str(taken)):
-        await serve(config(port=taken))
+        await refusing(config(port=taken))
     with pytest.raises(CannotListen, match=str(taken)):
-        await serve(config(), port=taken)
+        await refusing(config(), port=taken)
     assert [path.name for path in tmp_path.iterdir()] == ["gateway.yaml"]
 
 
@@ -174,5 +180,5 @@ async def test_store_that_cannot_be_opened(config, tmp_path):
     (tmp_path / "standby.db").write_text("not a database, and long enough to be sure of it" * 20)
     said = []
     with pytest.raises(StoreError, match=r"standby\.db"):
-        await serve(config(), say=said.append)
+        await refusing(config(), say=said.append)
     assert said == []

@@ -17,7 +17,7 @@ from standby.store import ServerSettings
 from ._access import Callers, Operators
 from ._admin import Admin, Tools
 from ._answers import error_answer, json_answer
-from ._asked import run_id_of
+from ._asked import path_of, run_id_of
 from ._calls import JSON_ENDPOINTS, Calls
 from ._refusals import Refusal, not_found, not_yet, quoted
 
@@ -107,7 +107,7 @@ def _ready(runner: Runner) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _not_yet(request: Request) -> Response:
-    raise not_yet(quoted(request.scope["path"]))
+    raise not_yet(quoted(path_of(request.scope)))
 
 
 # -- exceptions become answers, all of them here; Starlette would run a handler that is not `async` in a thread -------
@@ -115,13 +115,13 @@ async def _not_yet(request: Request) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # noqa: S101 - Starlette's table says so, its types do not
-    return error_answer(request.scope["path"], error, run_id_of(request))
+    return error_answer(path_of(request.scope), error, run_id_of(request))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own: no such path, or not with this method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
-    path = request.scope["path"]
+    path = path_of(request.scope)
     message, code = {
         404: (f"There is nothing at {quoted(path)}.", "not_found"),
         405: (f"{quoted(request.method)} is not allowed at {quoted(path)}.", "method_not_allowed"),
@@ -137,4 +137,4 @@ async def _gone(_: Request, __: Exception) -> Response:
 async def _defect(request: Request, _: Exception) -> Response:
     """A defect of ours: the server's log has the traceback, the caller has the run's id to ask by."""
     refusal = Refusal(500, "server_error", "internal_error", "The gateway failed; its log says how.")
-    return error_answer(request.scope["path"], refusal, run_id_of(request))
+    return error_answer(path_of(request.scope), refusal, run_id_of(request))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from standby.clients import Body, InvalidBody
 from standby.runner import new_run_id
@@ -61,6 +62,12 @@ def run_id_of(request: Request) -> str:
         run_id = given if _RUN_ID.fullmatch(given) else new_run_id(time.time())
         request.scope["standby.run_id"] = run_id
     return run_id
+
+
+def path_of(scope: Scope) -> str:
+    """What is asked for, wherever the application is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def passed_on(request: Request) -> dict[str, str]:

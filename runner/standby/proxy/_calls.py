@@ -28,7 +28,7 @@ from standby.runner import (
 
 from ._access import Caller, Callers
 from ._answers import error_answer, record_headers
-from ._asked import Options, body_of, invalid_body, model_of, options_of, passed_on, run_id_of, wants_stream
+from ._asked import Options, body_of, invalid_body, model_of, options_of, passed_on, path_of, run_id_of, wants_stream
 from ._refusals import Refusal, at_limit, bad_request, listed, not_found, not_yet, quoted, refusal_of
 from ._streams import EventStream, until_gone
 
@@ -121,7 +121,7 @@ class Calls:
         match error:
             case RunFailed():
                 headers = record_headers(error.record)
-                return error_answer(request.scope["path"], refusal_of(error), error.record.run_id, headers)
+                return error_answer(path_of(request.scope), refusal_of(error), error.record.run_id, headers)
             case UnknownModel():  # a reload took it away since it was looked up
                 raise self._unknown_model(caller, sent.model) from None
             case UnknownCandidate():

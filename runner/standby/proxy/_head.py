@@ -1,8 +1,12 @@
-"""uvicorn's fast HTTP protocol with two things that it lacks: a bound on a request's head, and a deaf ear to `Upgrade`.
+"""uvicorn's fast HTTP protocol with three things that it lacks.
 
-Its parser keeps a head however long it is, and stops reading at one that offers another protocol: the body that follows
-is lost. Java's client offers HTTP/2 that way with its first request. (uvicorn's other protocol has neither fault and
-takes twice the processor time.)
+- A bound on a request's head: the parser keeps it however long it is.
+- A deaf ear to `Upgrade`: the parser stops reading at a head that offers another protocol, and the body that follows is
+  lost. Java's client offers HTTP/2 that way with its first request.
+- Word to every request of a connection that is lost, and not to the last one only: a caller who sends two at once and
+  leaves would keep the first one running.
+
+uvicorn's other protocol has the first two, and takes 0.25 ms more of processor time for every request.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 
@@ -28,6 +32,15 @@ class Protocol(HttpToolsProtocol):
     _in_head = False
     _in_body = False
     _unfinished = 0
+    _unanswered: tuple[RequestResponseCycle, ...] = ()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller is gone."""
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless the head goes on and on: the parser would keep all of it."""
@@ -48,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
             raise HeadTooLarge
         super().on_headers_complete()
+        self._unanswered = (*(cycle for cycle in self._unanswered if not cycle.response_complete), self.cycle)
 
     def on_message_complete(self) -> None:
         """A head may follow."""

@@ -23,9 +23,11 @@ from ._admin import Tools
 from ._app import create_app
 from ._head import Protocol
 
-DRAIN_SECONDS: Final = 120
+DRAIN_SECONDS: Final = 600
 """How long runs that are under way may take to end after SIGTERM: as long as a run may take by default."""
 BACKLOG: Final = 2048
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than callers and balancers keep an idle connection: one that the server closes may just be sent a request."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -125,6 +127,7 @@ async def run_server(app: ASGIApp, listening: socket.socket, say: Callable[[str]
         proxy_headers=False,
         server_header=False,
         date_header=True,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config, lambda: say(f"listening on {address_of(listening)}"))

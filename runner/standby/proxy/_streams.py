@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from standby.runner import Block, RunStream, StreamInterrupted
 
 from ._answers import error_content, record_headers
+from ._asked import path_of
 from ._refusals import Refusal
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -53,7 +54,7 @@ class EventStream(Response):
         failed: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(until_gone, receive, tasks.cancel_scope)
-            failed = await self._answer(scope["path"], send)
+            failed = await self._answer(path_of(scope), send)
             tasks.cancel_scope.cancel()
         if failed is not None:
             await self._refused(failed)(scope, receive, send)
