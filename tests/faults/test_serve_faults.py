@@ -74,7 +74,7 @@ async def test_provider_that_fails(case):
 @pytest.mark.parametrize("hang", [Hang(), Hang(after_bytes=30, of=HELLO)], ids=["at once", "in the head"])
 async def test_provider_that_hangs(hang):
     """So it is with a provider that says nothing until the clock of the try has run out."""
-    told = await failed_over(hang, policy={"timeouts": {"attemptSeconds": 0.2}})
+    told = await failed_over(hang, first={"timeouts": {"attemptSeconds": 0.2}})
     assert told == "primary;n=1;outcome=timeout;decision=next;rule=client_retryable"
 
 

@@ -16,12 +16,16 @@ CHAT = b'{"model": "chat", "messages": []}'
 PATIENCE_SECONDS = 20
 
 
-def document(urls, *, server=None, store=None, policy=None, **model):
-    """The model `chat` with a candidate for each provider, in that order: one try each, one call at a time."""
+def document(urls, *, server=None, store=None, policy=None, first=None, **model):
+    """The model `chat` with a candidate for each provider, in that order: one try each, one call at a time.
+
+    ``first`` is the first one's own policy.
+    """
     candidates = [
         {"id": name, "provider": name, "model": "m", "priority": rank, "runtime_policy": "own"}
         for rank, name in enumerate(urls)
     ]
+    candidates[0]["runtimePolicyOverride"] = first or {}
     own = {"retryPolicy": {"maxAttempts": 1}, "rateLimitPolicy": {"concurrency": 1}, **(policy or {})}
     return {
         "version": 1,

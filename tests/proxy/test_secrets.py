@@ -60,7 +60,7 @@ def in_headers(request):
 
 
 def in_an_exception(request):
-    raise httpx.ConnectError(f"cannot connect with {request.headers['authorization']}")
+    raise httpx.ConnectError(f"cannot connect with {echo(request)}")
 
 
 def in_a_defect(request):

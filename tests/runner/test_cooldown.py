@@ -265,3 +265,23 @@ async def test_a_cooldown_is_told_in_the_log(caplog):
     await gate.ask()
     told = "candidate:chat/a is left out for 60.0 s (1 in a row): "
     assert caplog.messages == [told + "provider_5xx: client_retryable (ClientError.Retryable = true)"]
+
+
+async def test_what_concerns_the_request_leaves_out_no_credential():
+    """A 403 for content is of category `auth_error`, but one flagged prompt must not take away everybody's key."""
+    flagged = Fail("content_filter", "flagged", status=403, scope="request")
+    policy = {"failoverPolicy": {"allowCategories": ["auth_error"], "actions": {"auth_error": "cooldown_and_next"}}}
+    gate = gateway({"a": [flagged], "b": []}, policy=policy)
+    await gate.ask()
+    assert gate.state.standings() == {}
+
+
+async def test_a_policy_may_leave_out_the_candidate_for_what_concerns_the_request():
+    """An action for `request_error` is obeyed: its scope is the candidate alone."""
+    refused = Fail("bad_request", status=400, scope="request")
+    policy = {
+        "failoverPolicy": {"allowCategories": ["request_error"], "actions": {"request_error": "cooldown_and_next"}}
+    }
+    gate = gateway({"a": [refused], "b": []}, policy=policy)
+    await gate.ask()
+    assert list(gate.state.standings()) == ["candidate:chat/a"]

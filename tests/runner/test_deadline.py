@@ -87,3 +87,11 @@ async def test_the_deadline_covers_the_wait_for_a_cooldown():
     with pytest.raises(RunFailed) as caught:
         await gate.ask(timeout_seconds=8)
     assert (caught.value.ending, anyio.current_time()) == ("unavailable", began)
+
+
+async def test_a_deadline_that_cuts_a_try_is_how_the_run_ended_whatever_was_decided():
+    """A stop decision about it changes nothing: the time was over."""
+    gate = gateway({"a": [Slow(100)], "b": []}, policy={"failoverPolicy": {"enabled": False}})
+    with pytest.raises(RunFailed) as caught:
+        await gate.ask(timeout_seconds=1)
+    assert caught.value.ending == "deadline"

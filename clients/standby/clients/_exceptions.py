@@ -10,7 +10,7 @@ Nothing here looks at a status: an answer that arrived whole is judged elsewhere
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ._errors import Blame, ClientError, Work
@@ -119,13 +119,16 @@ def rule_for(exception: type[BaseException]) -> Rule | None:
     return None
 
 
-def failure_of(error: Exception, *, status: int = 0, request_id: str = "") -> ClientError:
+def failure_of(
+    error: Exception, *, status: int = 0, request_id: str = "", scrub: Callable[[str], str] = str
+) -> ClientError:
     """The `ClientError` for an exception of an HTTP library.
 
     Args:
         error: The exception. The caller raises the result ``from`` it.
         status: The answer's status, where its head had arrived.
         request_id: The vendor's id of the call, where it had arrived.
+        scrub: Takes secrets out of a text: an exception may quote what the other side sent back.
     """
     chain = tuple(_chain(error))
     told = next((link for link in chain if _name(type(link)).startswith("aiohttp.")), error)
@@ -137,7 +140,7 @@ def failure_of(error: Exception, *, status: int = 0, request_id: str = "") -> Cl
         scope = "local"
     return ClientError(
         rule.code,
-        _message(told, rule),
+        scrub(_message(told, rule)),
         status=status,
         retryable=rule.retryable,
         scope=scope,

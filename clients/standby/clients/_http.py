@@ -207,6 +207,12 @@ def has_aiohttp() -> bool:
     return importlib.util.find_spec("aiohttp") is not None
 
 
+def load_library(library: Library) -> None:
+    """Import what `open_wire` will need: it takes half a second, which is nothing a first call should pay for."""
+    if library != "httpx" and has_aiohttp():
+        importlib.import_module("aiohttp")
+
+
 @functools.lru_cache(1)
 def default_ssl_context() -> ssl.SSLContext:
     """Verifies; made once, because reading all the world's certificates takes tens of milliseconds."""

@@ -29,6 +29,7 @@ from ._http import (
     default_ssl_context,
     has_aiohttp,
     hosted_wire,
+    load_library,
     open_wire,
     proxy_for,
 )
@@ -109,6 +110,8 @@ class HttpPool:
             raise ValueError("max_connections must be at least 1")
         if library == "aiohttp" and not has_aiohttp():
             raise ValueError("aiohttp is not installed")
+        if client is None:
+            load_library(library)
         self.max_connections = max_connections
         self.max_answer_bytes = max_answer_bytes
         self.max_header_bytes = max_header_bytes
@@ -240,13 +243,13 @@ class HttpPool:
             )
         except Exception as error:
             # A transport leaks what it likes. What the table does not know becomes `client_error`, with its cause.
-            raise self.failure(error) from error
+            raise self.failure(error, request) from error
 
-    def failure(self, error: Exception, *, status: int = 0, request_id: str = "") -> ClientError:
+    def failure(self, error: Exception, request: HttpRequest, *, status: int = 0, request_id: str = "") -> ClientError:
         """What an exception means."""
         if self._closed:
             return ClientError("client_closed", "the connections were closed", status=status, scope="local")
-        return failure_of(error, status=status, request_id=request_id)
+        return failure_of(error, status=status, request_id=request_id, scrub=request.sealed.scrubbed)
 
     def _wire_for(self, url: str) -> Wire:
         if self._hosted is not None:
@@ -322,7 +325,8 @@ class Exchange:
                         self._decoder.finish()
             except Exception as error:
                 # As in `HttpPool.send`: whatever it was, the answer did not come.
-                raise self._pool.failure(error, status=self.status, request_id=request_id_of(self.headers)) from error
+                request_id = request_id_of(self.headers)
+                raise self._pool.failure(error, self._request, status=self.status, request_id=request_id) from error
             if len(part) > limit:
                 raise self._unusable(f"the answer is larger than {self._pool.max_answer_bytes} bytes")
             self._complete = not part

@@ -111,8 +111,11 @@ def effects_of_failure(
         effects.append(Failed(own, now))
         effects += _soft_cooldowns(candidate, failed, standing_of, now)
     failover, demote = decisions.failover, decisions.demote
-    if failed.given_up and failover.action == "cooldown_and_next":
-        domain = candidate.domains.of(candidate.cooldown.scopes.get(failed.category, "candidate"))
+    scope = candidate.cooldown.scopes.get(failed.category, "candidate")
+    # What the provider holds against the request, a 403 for its content say, is no reason to leave out a credential.
+    cooled = failed.blame != "request" or scope == "candidate"
+    if failed.given_up and failover.action == "cooldown_and_next" and cooled:
+        domain = candidate.domains.of(scope)
         cause = _cause(failed.category, failover.reason, failover.match)
         effects.append(_cool(candidate, domain, failover.cooldown_seconds, cause, failed, standing_of, now))
     elif failed.given_up and failover.action == "disable_and_next":

@@ -291,6 +291,8 @@ class Plan:
             did: Did = "retry"
         else:
             did = self._leave(decisions)
+        if failure.blame == "caller" and now >= self.deadline:
+            self._finish(GiveUp("deadline"))
         self.record.tries.append(
             Try(candidate.id, tries, began_at, now, failure, decisions, did, why, effects, wait_seconds or 0.0)
         )
