@@ -221,7 +221,7 @@ def _in_words(explanation: Explanation) -> str:
 @app.command()
 def demo(
     requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many requests to send.")] = 300,
-    serve: Annotated[bool, typer.Option("--serve", help="Keep the gateway up, and print a curl line to try.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the gateway up, and print curl lines to try.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: where to listen; 0 picks a free one.")] = 0,
 ) -> None:
     """Watch requests being answered while providers fail: real sockets, nothing to configure."""

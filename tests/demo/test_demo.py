@@ -16,7 +16,8 @@ import pytest
 
 from standby.demo import run_demo
 from standby.demo._document import KEY_VARIABLE
-from standby.demo.faults import error_answer
+from standby.demo._providers import ChatStream
+from standby.demo.faults import Close, chat_answer, error_answer
 
 START = "from standby.demo import run_demo; raise SystemExit(run_demo({}))"
 CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -79,6 +80,12 @@ def test_every_request_is_answered(usual):
     assert (usual.number("asked"), usual.number("answered")) == (40, 40)
 
 
+def test_half_of_the_chats_are_streamed(usual):
+    """Every stream is read to its end, and the time to its first content is told."""
+    assert usual.number("streamed") == 12
+    assert re.search(r"to the first content of a stream \(12\)( +[\d.]+ m?s){3}", usual.out)
+
+
 def test_its_numbers_add_up(usual):
     """Tries are answers and failures; a failover is a decision for the next candidate; and so on."""
     served, failed = map(sum, zip(*usual.candidates().values(), strict=True))
@@ -94,7 +101,7 @@ def test_its_numbers_add_up(usual):
 def test_every_kind_of_trouble_is_met_and_decided_by_its_rule(usual):
     """No trouble passes unseen, however slow the machine is."""
     rules = {rule for _, action, _, rule in usual.decided() if action == "next candidate"}
-    for category in ("auth_error", "rate_limit", "timeout", "network", "provider_5xx"):
+    for category in ("auth_error", "rate_limit", "timeout", "network", "stream_error", "provider_5xx"):
         assert f"failoverPolicy.allowCategories = {category}" in rules
     assert any(action == "lower its rank" for _, action, *_ in usual.decided())
 
@@ -129,6 +136,21 @@ def test_a_backup_that_dies_is_told(capsys):
     assert seen.number("answered") < 10
     assert f"{10 - seen.number('answered')} were not" in out
     assert "NOT" in out
+
+
+def test_a_stream_that_breaks_is_no_answer(capsys):
+    """Though its caller had the beginning."""
+    broken = Close(after_bytes=700, of=ChatStream("Never to be said to its end."))
+
+    def script(number, method, path, headers, body):
+        return broken if b'"stream":true' in body else chat_answer()
+
+    code = run_demo(requests=3, scripts=dict.fromkeys(("birch", "cedar"), script))
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "stream broke → stop" in out
+    seen = Seen(code, out)
+    assert [seen.number(name) for name in ("asked", "answered", "streamed")] == [3, 2, 0]
 
 
 def test_nothing_to_send_is_a_mistake():
@@ -187,8 +209,11 @@ def test_no_color_is_respected(tmp_path):
     assert not re.search(r"\x1b\[(?:\d+;)*(?:3[0-7]|38|9[0-7])[;m]", out)
 
 
-def test_ctrl_c_closes_everything(tmp_path):
-    """It ends at once with 130 and says so, without a traceback, and leaves nothing behind."""
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_ctrl_c_and_sigterm_close_everything(tmp_path, number, code, said):
+    """It ends at once and says so, without a traceback, and leaves nothing behind."""
     with subprocess.Popen(
         [sys.executable, "-u", "-c", START.format("300")],
         stdout=subprocess.PIPE,
@@ -199,15 +224,15 @@ def test_ctrl_c_closes_everything(tmp_path):
         assert process.stdout is not None
         while "401" not in process.stdout.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "")
-    assert out.endswith("Interrupted; everything is closed.\n")
+    assert (process.returncode, err) == (code, "")
+    assert out.endswith(f"{said}; everything is closed.\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_serve_answers_a_curl_and_tells_the_trail(tmp_path):
-    """The line that it prints works, the providers fail, the headers tell; SIGINT is its usual end."""
+    """The lines that it prints work, the providers fail, the headers tell; SIGINT is its usual end."""
     with subprocess.Popen(
         [sys.executable, "-u", "-c", START.format("serve=True")],
         stdout=subprocess.PIPE,
@@ -224,10 +249,12 @@ def test_serve_answers_a_curl_and_tells_the_trail(tmp_path):
             re.search(r"curl -i (\S+)/v1/chat/completions -d '(.+)'$", line) for line in lines if "chat" in line
         )
         assert curl is not None
+        streaming = next(found for line in lines if (found := re.search(r"curl -N (\S+) -d '(.+)'$", line)))
         with httpx.Client(base_url=curl[1], trust_env=False) as caller:
             answer = caller.post("/v1/chat/completions", content=curl[2])
             run = caller.get(f"/admin/runs/{answer.headers['x-standby-run-id']}").json()
             candidates = caller.get("/admin/candidates").json()["candidates"]
+            stream = caller.post(streaming[1], content=streaming[2])
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert answer.status_code == 200
@@ -235,5 +262,8 @@ def test_serve_answers_a_curl_and_tells_the_trail(tmp_path):
     assert run["candidate"] == answer.headers["x-standby-candidate"]
     assert {candidate["status"] for candidate in candidates if candidate["provider"] == "alder"} == {"cooling"}
     assert f"{run['run_id']} alder auth_error (next), " in out
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    assert stream.text.endswith("data: [DONE]\n\n")
+    assert re.search(rf"{stream.headers['x-standby-run-id']} .+ ok, 200, first content in \d\.\d\d s", out)
     assert (process.returncode, err) == (0, "")
     assert list(tmp_path.iterdir()) == []

@@ -4,9 +4,9 @@ import pytest
 
 from standby.clients import ClientError
 from standby.demo._serving import trail_in_words
-from standby.demo._story import Storyteller
+from standby.demo._story import Storyteller, what_failed
 from standby.demo._summary import duration, quantile
-from standby.demo._tally import Tally
+from standby.demo._tally import Ended, Tally
 from standby.runner import Failure, RunRecord, Try, classify, compile_rules, decide
 from standby.store import Cool, Demote, RunnerPolicy, RuntimePolicy, Succeeded
 
@@ -91,8 +91,8 @@ def test_a_demotion_that_wears_off_is_told():
 def test_the_tally_counts_each_try_and_each_decision():
     """What happens again and again is one line that says how often."""
     tally = Tally()
-    for at in (1.0, 2.0):
-        tally.add(run_of(failed(at), Try("sure", 1, at, at + 0.5)))
+    for at, content_after in ((1.0, None), (2.0, 0.2)):
+        tally.add(Ended(run_of(failed(at), Try("sure", 1, at, at + 0.5)), content_after))
     assert (tally.asked, tally.answered, tally.tries, tally.failovers) == (2, 2, 4, 2)
     assert (dict(tally.served), dict(tally.failed)) == ({"chat/sure": 2}, {"chat/slow": 2})
     assert {tuple(what): times for what, times in tally.decided.items()} == {
@@ -100,6 +100,30 @@ def test_the_tally_counts_each_try_and_each_decision():
     }
     assert [(recent.telling.candidate, recent.times) for recent in tally.recent] == [("chat/slow", 2)]
     assert [round(time.own, 6) for time in tally.times] == [0.0, 0.0]
+    assert (tally.streamed, [time.content for time in tally.times]) == (1, [None, 0.2])
+
+
+def test_a_stream_that_broke_is_no_answer():
+    """Whatever its caller had of it."""
+    tally = Tally()
+    tally.add(Ended(run_of(failed(1.0, did="stop"), ending="interrupted"), 0.2))
+    assert (tally.asked, tally.answered, tally.streamed) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "words"),
+    [
+        ("timeout", "no answer within 1 s (attemptSeconds)", "no answer in time"),
+        ("timeout", "no answer within 0.8 s (firstTokenSeconds)", "no content in time"),
+        ("stream_read_error", "the stream ended before it was finished", "stream broke"),
+    ],
+)
+def test_a_failure_in_a_few_words(code, message, words):
+    """A stream that has said nothing yet has its own clock, and its own end."""
+    status = 200 if code == "stream_read_error" else 0
+    error = ClientError(code, message, status=status or None, retryable=True)
+    failure = Failure(classify(code, message, status), True, None, "candidate", "unknown", "", error)
+    assert what_failed(failure) == words
 
 
 @pytest.mark.parametrize(("part", "expected"), [(0.5, 3), (0.99, 5), (1.0, 5), (0.2, 1)])

@@ -50,6 +50,17 @@ def test_ten_lines():
     ]
 
 
+def test_streaming():
+    """A cut before the first content is failed over unseen; after it nobody goes on where another one stopped."""
+    assert output_of("streaming.py").splitlines() == [
+        "backup: Hello!",
+        "  primary, try 1: stream_error, next",
+        "  backup, try 1: ok, done",
+        "backup: Hel ... broke off after 'Hel'",
+        "  backup, try 1: stream_error, stop",
+    ]
+
+
 def test_custom_client():
     """What the parrot says of itself cools it down, and the other parrot answers."""
     assert output_of("custom_client.py").splitlines() == [

@@ -1,16 +1,23 @@
 """The README shows what is: its code runs, its documents are valid, what it prints is printed."""
 
 import ast
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
+from standby.demo._providers import ChatStream
+from standby.demo.faults import FaultServer
+from standby.runner import Request, open_gateway
 from standby.store import parse
 
 ROOT = Path(__file__).parents[2]
@@ -24,16 +31,40 @@ def blocks(language: str) -> list[str]:
 
 def test_the_library_in_ten_lines_has_ten_lines():
     """Counted as one counts: lines with something in them."""
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     ast.parse(code)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
 
 
 def test_the_library_in_ten_lines_uses_what_there_is():
     """What it imports can be imported."""
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     imports = [line for line in code.splitlines() if line.startswith(("import ", "from "))]
     exec("\n".join(imports), {})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_stream_in_three_lines(capsys):
+    """It says what the provider says."""
+    _, code = blocks("python")
+    assert len(code.splitlines()) == 3
+    names: dict[str, Any] = {"Request": Request}
+    exec("async def use(gateway):\n" + textwrap.indent(code, "    "), names)
+    async with FaultServer(ChatStream("Hello from the README.")) as server:
+        candidate = {"id": "only", "provider": "fake", "model": "some-model"}
+        provider = {"client": "openai", "base_url": f"{server.url}/v1"}
+        document = {"version": 1, "providers": {"fake": provider}, "models": {"chat": {"candidates": [candidate]}}}
+        async with open_gateway(document) as gateway:
+            await names["use"](gateway)
+    assert capsys.readouterr().out == "Hello from the README."
+
+
+def test_the_curl_lines_ask_for_an_answer_and_for_a_stream():
+    """Of the model that the document above them has."""
+    console = "\n".join(block for block in blocks("console") if "curl" in block)
+    asked = [json.loads(body) for body in re.findall(r"-d '(.+)'", console)]
+    assert [(body["model"], body.get("stream", False)) for body in asked] == [("chat", False), ("chat", True)]
 
 
 def test_the_smallest_gateway_is_valid():

@@ -14,7 +14,10 @@ KEY_VARIABLE: Final = "STANDBY_DEMO_KEY"
 
 RUNNER_POLICY: Final[Mapping[str, Any]] = {
     "failoverPolicy": {
-        "allowCategories": ["rate_limit", "timeout", "network", "provider_5xx", "provider_overloaded", "auth_error"],
+        "allowCategories": [
+            *("rate_limit", "timeout", "network", "stream_error"),
+            *("provider_5xx", "provider_overloaded", "auth_error"),
+        ],
         "actions": {
             "rate_limit": "cooldown_and_next",
             "provider_overloaded": "cooldown_and_next",
@@ -36,16 +39,20 @@ RUNTIME_POLICIES: Final[Mapping[str, Any]] = {
     "usual": {
         "retryPolicy": {
             "maxAttempts": 2,
-            "denyCategories": ["rate_limit", "timeout", "provider_overloaded"],
+            "denyCategories": ["rate_limit", "timeout", "stream_error", "provider_overloaded"],
             "backoff": {"initialSeconds": 0.05, "maxSeconds": 1},
         },
         "timeouts": {"attemptSeconds": 20},
     },
-    # For a provider that is known to hang: a short clock, and no more than four calls that may wait for it at once.
+    # For a provider that is known to hang: short clocks, and no more than four calls that may wait for it at once.
     "impatient": {
-        "retryPolicy": {"maxAttempts": 2, "denyCategories": ["timeout"], "backoff": {"initialSeconds": 0.05}},
+        "retryPolicy": {
+            "maxAttempts": 2,
+            "denyCategories": ["timeout", "stream_error"],
+            "backoff": {"initialSeconds": 0.05},
+        },
         "rateLimitPolicy": {"concurrency": 4},
-        "timeouts": {"attemptSeconds": 1},
+        "timeouts": {"attemptSeconds": 1, "firstTokenSeconds": 0.8},
     },
 }
 

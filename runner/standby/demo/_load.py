@@ -1,16 +1,17 @@
-"""The load: requests at a steady pace, as many at once as callers would have."""
+"""The load: requests at a steady pace, as many at once as callers would have; some of them ask for a stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 
 from standby.clients import Request
-from standby.runner import RunFailed, Runner, RunRecord
+from standby.runner import RunFailed, Runner, StreamInterrupted
 
 from ._providers import Progress
+from ._tally import Ended
 
 CALLERS: Final = 16
 """How many requests may be under way at once."""
@@ -19,11 +20,21 @@ WHOLE_SECONDS: Final = 12.0
 PACE_SECONDS: Final = (0.01, 0.1)
 """The least and the most between two requests."""
 
-_CHAT: Final = Request("chat", {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 20})
-_EMBED: Final = Request("embed", {"input": "Hello?"}, endpoint="embeddings")
-_MIX: Final = (_CHAT, _EMBED, _CHAT, _CHAT, _EMBED)
 
-OnEnd = Callable[[RunRecord], None]
+class Asked(NamedTuple):
+    """A request, and whether its answer is to come as a stream."""
+
+    request: Request
+    streamed: bool = False
+
+
+_HELLO: Final = Request("chat", {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 20})
+_CHAT: Final = Asked(_HELLO)
+_STREAM: Final = Asked(_HELLO, streamed=True)
+_EMBED: Final = Asked(Request("embed", {"input": "Hello?"}, endpoint="embeddings"))
+_MIX: Final = (_CHAT, _EMBED, _STREAM, _CHAT, _EMBED, _STREAM, _EMBED, _CHAT, _STREAM, _EMBED)
+
+OnEnd = Callable[[Ended], None]
 """Is told of every run that has ended, answered or not."""
 
 
@@ -52,9 +63,23 @@ async def send_all(runner: Runner, progress: Progress, on_end: OnEnd) -> None:
 
 async def _send(runner: Runner, number: int, progress: Progress, on_end: OnEnd) -> None:
     progress.sent += 1
+    request, streamed = _MIX[number % len(_MIX)]
     try:
-        record = (await runner.run(_MIX[number % len(_MIX)])).record
+        ended = await _read_stream(runner, request) if streamed else Ended((await runner.run(request)).record)
     except RunFailed as failed:
-        record = failed.record
+        ended = Ended(failed.record)
     progress.ended += 1
-    on_end(record)
+    on_end(ended)
+
+
+async def _read_stream(runner: Runner, request: Request) -> Ended:
+    """Read a stream to its end, as a caller would."""
+    began_at = anyio.current_time()
+    async with runner.stream(request) as stream:
+        content_after = anyio.current_time() - began_at
+        try:
+            async for _ in stream:
+                pass
+        except StreamInterrupted:
+            pass  # the record says so, and such a request counts as not answered
+    return Ended(stream.record, content_after)

@@ -10,11 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from ._sigterm import Sigterm, Terminated
+
 if TYPE_CHECKING:
     from .faults import Script
 
 INTERRUPTED: Final = 130
 """The exit code of a process that Ctrl-C ended."""
+TERMINATED: Final = 143
+"""The same for SIGTERM."""
 
 INTRODUCTION: Final = "[bold]Standby demo[/bold]: {}, seven providers on real sockets, six of them fail."
 
@@ -31,23 +35,29 @@ def run_demo(
         scripts: What some of the providers do instead of what they usually do, by name.
 
     Returns:
-        The exit code: 0 if every request was answered, 1 if not, 130 after Ctrl-C; 0 where Ctrl-C ended the serving,
-        1 where the port could not be had.
+        The exit code: 0 if every request was answered completely, 1 if not, 130 after Ctrl-C, 143 after SIGTERM;
+        0 where one of these ended the serving, 1 where the port could not be had.
 
     Raises:
         ValueError: Fewer than one request.
     """
     if requests < 1:
         raise ValueError("requests must be at least 1")
+    sigterm = Sigterm()
     try:
-        with TemporaryDirectory(prefix="standby-demo-") as folder, _quiet_log():
-            return _performed(requests, Path(folder), port if serve else None, scripts)
+        with sigterm.handled(), TemporaryDirectory(prefix="standby-demo-") as folder, _quiet_log():
+            return _performed(requests, Path(folder), port if serve else None, scripts, sigterm)
     except KeyboardInterrupt:
         print("Interrupted; everything is closed.")
         return INTERRUPTED
+    except Terminated:
+        print("Terminated; everything is closed.")
+        return TERMINATED
 
 
-def _performed(requests: int, folder: Path, port: int | None, scripts: Mapping[str, Script] | None) -> int:
+def _performed(
+    requests: int, folder: Path, port: int | None, scripts: Mapping[str, Script] | None, sigterm: Sigterm
+) -> int:
     """Run the demonstration; with a port, serve instead."""
     from rich.console import Console  # noqa: PLC0415 - what is needed takes long to import, and is needed only here
 
@@ -71,7 +81,7 @@ def _performed(requests: int, folder: Path, port: int | None, scripts: Mapping[s
         return 0 if await demonstrate(requests, folder, console, live=live, scripts=scripts) else 1
 
     with key_in_environment():
-        return anyio.run(perform)
+        return anyio.run(sigterm.cancels, perform)
 
 
 @contextmanager

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from .faults import Answer, Behaviour, Close, Hang, Reset, Script, chat_answer, error_answer
+from .faults import Answer, Behaviour, Close, End, Hang, Reset, Script, Send, Step, Wait, chat_answer, error_answer
+
+WORD_SECONDS: Final = 0.005
+"""How long a stream thinks about each word."""
+SEEN_WORD_SECONDS: Final = 0.1
+"""The same with `--serve`: slow enough to be seen."""
 
 
 @dataclass(slots=True)
@@ -37,12 +43,62 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatStream:
+    """A chat completion as a stream: the role, the text word by word, why it ends, and that it is over.
+
+    Attributes:
+        text: What it says.
+        model: The model that says so.
+        think_seconds: How long the server thinks before the role, which is no content yet.
+        word_seconds: How long it then thinks about each word.
+        broken: How it ends after the role, where it does: closed, or open and silent.
+    """
+
+    text: str = ""
+    model: str = "fake-model"
+    think_seconds: float = 0.01
+    word_seconds: float = WORD_SECONDS
+    broken: Literal["close", "hang"] | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """One chunk after the other."""
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        yield Wait(self.think_seconds)
+        yield Send(head + self._chunk({"role": "assistant", "content": ""}))
+        if self.broken is not None:
+            yield End(self.broken)
+            return
+        for word in re.findall(r"\S+\s*", self.text):
+            yield Wait(self.word_seconds)
+            yield Send(self._chunk({"content": word}))
+        yield Send(self._chunk({}, "stop") + _framed(b"data: [DONE]\n\n") + _framed(b""))
+
+    def _chunk(self, delta: Mapping[str, str], finish_reason: str | None = None) -> bytes:
+        chunk = {
+            "id": "chatcmpl-fake",
+            "object": "chat.completion.chunk",
+            "created": 1700000000,
+            "model": self.model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+        }
+        return _framed(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """What happens to a plain request, and what to one for a stream; `None` is an answer."""
+
+    plain: Behaviour | None
+    streamed: Behaviour | None
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """Something that a provider does instead of answering.
 
     Attributes:
         words: What it is called on the screen.
-        behaviour: What happens to a request.
+        behaviour: What happens to a request; one that it does not concern is answered.
         begins: From which part of the whole on.
         ends: Up to which part, but not before it has happened often enough: no trouble passes unseen.
         every: Which of the provider's requests it happens to: all, every second, every third …
@@ -50,7 +106,7 @@ class Trouble:
     """
 
     words: str
-    behaviour: Behaviour
+    behaviour: Behaviour | Either
     begins: float = 0.0
     ends: float = math.inf
     every: int = 1
@@ -71,7 +127,7 @@ class FakeProvider:
     name: str
     think_seconds: float
     troubles: tuple[Trouble, ...] = ()
-    in_turn: tuple[Behaviour | None, ...] = (None,)
+    in_turn: tuple[Behaviour | Either | None, ...] = (None,)
 
 
 REVOKED: Final = error_answer(
@@ -82,7 +138,11 @@ LIMITED: Final = error_answer(
 )
 CRASHED: Final = error_answer(500, "The server had an error.", kind="server_error", delay_seconds=0.01)
 OVERLOADED: Final = error_answer(529, "The servers are overloaded.", kind="overloaded_error", delay_seconds=0.01)
-CUT_SHORT: Final = Close(after_bytes=120, of=chat_answer("This sentence will never be"))
+HANGS: Final = Either(Hang(), ChatStream(broken="hang"))
+CUTS_STREAMS: Final = Either(None, ChatStream(broken="close"))
+CUT_SHORT: Final = Either(
+    Close(after_bytes=120, of=chat_answer("This sentence will never be")), ChatStream(broken="close")
+)
 
 REFUSING: Final = "fir"
 """The provider that nobody listens for, until `REOPENS_AT`."""
@@ -94,10 +154,23 @@ PROVIDERS: Final = (
     FakeProvider(
         "birch",
         0.03,
-        (Trouble("429: wait 2 s", LIMITED, 0.10, 0.14), Trouble("429: wait 2 s", LIMITED, 0.55, 0.59)),
+        (
+            Trouble("cuts streams", CUTS_STREAMS, 0.03, 0.06),
+            Trouble("429: wait 2 s", LIMITED, 0.10, 0.14),
+            Trouble("429: wait 2 s", LIMITED, 0.55, 0.59),
+        ),
         (None, LIMITED, None),
     ),
-    FakeProvider("cedar", 0.04, (Trouble("hangs", Hang(), 0.28, 0.45),), (Hang(), None, CUT_SHORT, None)),
+    FakeProvider(
+        "cedar",
+        0.04,
+        (
+            Trouble("cuts streams", CUTS_STREAMS, 0.03, 0.03),
+            Trouble("hangs", HANGS, 0.28, 0.45),
+            Trouble("cuts streams", CUTS_STREAMS, 0.85, 0.90),
+        ),
+        (HANGS, None, CUT_SHORT, None),
+    ),
     FakeProvider(REFUSING, 0.02),
     FakeProvider(
         "hazel",
@@ -130,11 +203,13 @@ class Playing:
         headers: Mapping[str, str],  # noqa: ARG002
         body: bytes,
     ) -> Behaviour:
+        asked: dict[str, Any] = json.loads(body)
         for index, trouble in self._present():
-            if number % trouble.every == 0:
+            behaviour = _concerning(asked, trouble.behaviour)
+            if behaviour is not None and number % trouble.every == 0:
                 self._happened[index] += 1
-                return trouble.behaviour
-        return answer_of(self._provider, path, body)
+                return behaviour
+        return answer_of(self._provider, path, asked)
 
     @property
     def words(self) -> str:
@@ -155,16 +230,21 @@ def taking_turns(provider: FakeProvider) -> Script:
     """One provider's script with `--serve`: whoever asks again sees something else."""
 
     def script(number: int, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Behaviour:  # noqa: ARG001
-        behaviour = provider.in_turn[(number - 1) % len(provider.in_turn)]
-        return answer_of(provider, path, body) if behaviour is None else behaviour
+        asked: dict[str, Any] = json.loads(body)
+        behaviour = _concerning(asked, provider.in_turn[(number - 1) % len(provider.in_turn)])
+        return answer_of(provider, path, asked, SEEN_WORD_SECONDS) if behaviour is None else behaviour
 
     return script
 
 
-def answer_of(provider: FakeProvider, path: str, body: bytes) -> Answer:
-    """What a provider that is well answers: a chat completion, or an embedding."""
-    asked: dict[str, Any] = json.loads(body)
+def answer_of(
+    provider: FakeProvider, path: str, asked: Mapping[str, Any], word_seconds: float = WORD_SECONDS
+) -> Behaviour:
+    """What a provider that is well answers: a chat completion, whole or as a stream, or an embedding."""
     if not path.endswith("/embeddings"):
+        if asked.get("stream"):
+            text = f"Hello from {provider.name}, word by word."
+            return ChatStream(text, asked["model"], provider.think_seconds, word_seconds)
         text = f"Hello from {provider.name}."
         return chat_answer(text, model=asked["model"], delay_seconds=provider.think_seconds)
     return Answer(
@@ -176,3 +256,14 @@ def answer_of(provider: FakeProvider, path: str, body: bytes) -> Answer:
         },
         delay_seconds=provider.think_seconds,
     )
+
+
+def _concerning(asked: Mapping[str, Any], behaviour: Behaviour | Either | None) -> Behaviour | None:
+    if not isinstance(behaviour, Either):
+        return behaviour
+    return behaviour.streamed if asked.get("stream") else behaviour.plain
+
+
+def _framed(content: bytes) -> bytes:
+    """One chunk of the transfer; the empty one ends it."""
+    return b"%x\r\n%b\r\n" % (len(content), content)

@@ -46,7 +46,7 @@ async def demonstrate(
         with Screen(view, console) if live else Lines(view, console) as show:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_look_around, gateway.runner, servers, tally, show)
-                await send_all(gateway.runner, progress, lambda record: show.happened(tally.add(record)))
+                await send_all(gateway.runner, progress, lambda ended: show.happened(tally.add(ended)))
                 tasks.cancel_scope.cancel()
         took_seconds = view.seconds
         console.print(candidates(view, console.width), "", sep="\n")

@@ -62,9 +62,9 @@ class View:
 
     @property
     def so_far(self) -> str:
-        """How many of how many are answered."""
+        """How many of how many are answered, and how many of these as a stream."""
         tally = self.tally
-        words = f"{tally.answered} of {self.progress.total} answered"
+        words = f"{tally.answered} of {self.progress.total} answered, {tally.streamed} streamed"
         return words + (f", {tally.unanswered} NOT" if tally.unanswered else "")
 
 

@@ -20,6 +20,7 @@ from ._servers import Servers
 from .faults import Script
 
 CHAT: Final = '{"model": "chat", "messages": [{"role": "user", "content": "Hello?"}]}'
+STREAM: Final = '{"model": "chat", "stream": true, "messages": [{"role": "user", "content": "Hello?"}]}'
 EMBED: Final = '{"model": "embed", "input": "Hello?"}'
 
 
@@ -53,6 +54,7 @@ def _invite(console: Console, said: str, address: str) -> None:
         "",
         "Ask, more than once: the providers take turns in failing.",
         f"  curl -i {address}/v1/chat/completions -d '{CHAT}'",
+        f"  curl -N {address}/v1/chat/completions -d '{STREAM}'",
         f"  curl -i {address}/v1/embeddings -d '{EMBED}'",
         "",
         "In the answer's headers: x-standby-trail tells every try, what was decided and by which rule;",
@@ -90,7 +92,8 @@ class Telling:
     def _tell(self, status: int, headers: Mapping[str, str], seconds: float) -> None:
         words = Text(f"{headers['x-standby-run-id']} ", "dim")
         words.append(trail_in_words(headers["x-standby-trail"]), "default" if status == 200 else "red")
-        words.append(f", {status} in {seconds:.2f} s")
+        streams = headers.get("content-type", "").startswith("text/event-stream")
+        words.append(f", {status}{', first content' if streams else ''} in {seconds:.2f} s")
         self._console.print(words, soft_wrap=True)
 
 

@@ -176,10 +176,12 @@ def what_failed(failure: Failure) -> str:
     info = failure.info
     if failure.blame == "local":
         return "at our own limit"
+    if info.category == "stream_error":
+        return "stream broke"
     if info.status:
         return f"{info.status}, wait {failure.hint:g} s" if failure.hint else f"{info.status} {info.code}"
     if info.category == "timeout":
-        return "no answer in time"
+        return "no content in time" if "firstTokenSeconds" in info.message else "no answer in time"
     if info.category == "network":
         return "connection refused" if failure.work == "not_sent" else "connection lost"
     return info.code or info.category

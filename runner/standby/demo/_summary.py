@@ -52,7 +52,9 @@ def _verdict(tally: Tally, total: int, took_seconds: float) -> Text:
     if not well:
         words.append(f" {total - tally.answered} were not.", "bold red")
     words.append(
-        f"\nasked {tally.asked}, answered {tally.answered}, tries {tally.tries}, failovers {tally.failovers}", "default"
+        f"\nasked {tally.asked}, answered {tally.answered} (streamed {tally.streamed}), "
+        f"tries {tally.tries}, failovers {tally.failovers}",
+        "default",
     )
     return words
 
@@ -77,6 +79,7 @@ def _times(times: Sequence[Times]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for words, values in (
         ("as its caller sees it", [time.whole for time in times]),
+        ("to the first content of a stream", [time.content for time in times if time.content is not None]),
         ("added by Standby, all well", [time.own for time in times if not time.eventful]),
         ("added by Standby, in trouble", [time.own for time in times if time.eventful]),
         ("waiting before a retry", [time.waited for time in times if time.waited]),

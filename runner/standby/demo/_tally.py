@@ -17,6 +17,18 @@ _SAME_LINE: Final = 5
 """Among so many of the last lines, something that happens once more is counted on its line."""
 
 
+class Ended(NamedTuple):
+    """A run that has ended.
+
+    Attributes:
+        record: What happened.
+        content_after: Of a stream: after how many seconds its caller had the first content.
+    """
+
+    record: RunRecord
+    content_after: float | None = None
+
+
 class Times(NamedTuple):
     """How long one run took, in seconds.
 
@@ -25,12 +37,14 @@ class Times(NamedTuple):
         own: What of it Standby itself took: deciding, and keeping what it learned.
         waited: What of it was waiting before a try of the same candidate, as its policy says.
         eventful: Whether there was something to decide, or to keep in the store: a failure, or a candidate taken back.
+        content: From the question to the first content of a stream.
     """
 
     whole: float
     own: float
     waited: float
     eventful: bool
+    content: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +60,8 @@ class Tally:
     """Counts runs as they end.
 
     Attributes:
+        answered: Runs that were answered completely.
+        streamed: How many of these as a stream.
         served: Answers, by ``model/id``.
         failed: Calls that failed, by ``model/id``.
         decided: How often what was decided, for which reason, by which rule.
@@ -55,6 +71,7 @@ class Tally:
 
     answered: int = 0
     unanswered: int = 0
+    streamed: int = 0
     tries: int = 0
     failovers: int = 0
     served: Counter[str] = field(default_factory=Counter[str])
@@ -69,10 +86,13 @@ class Tally:
         """Requests that have ended."""
         return self.answered + self.unanswered
 
-    def add(self, record: RunRecord) -> list[Telling]:
+    def add(self, ended: Ended) -> list[Telling]:
         """Count one run, and return what is worth telling of it."""
-        self.answered += record.ending == "answered"
-        self.unanswered += record.ending != "answered"
+        record, content_after = ended
+        answered = record.ending == "answered"
+        self.answered += answered
+        self.unanswered += not answered
+        self.streamed += answered and content_after is not None
         self.tries += record.attempts
         self.failovers += record.failovers
         for tried in record.tries:
@@ -84,7 +104,7 @@ class Tally:
             max(0.0, record.own_seconds - waited),
             any(tried.failure or tried.effects for tried in record.tries),
         )
-        self.times.append(Times(record.ended_at - record.began_at, own, waited, eventful))
+        self.times.append(Times(record.ended_at - record.began_at, own, waited, eventful, content_after))
         return self.tell(self.story.of_run(record))
 
     def tell(self, happened: Iterable[Telling]) -> list[Telling]:
