@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import subprocess
 import sys
+import time
+
+import orjson
 
 from standby.runner.testing import answer
 
@@ -20,12 +24,53 @@ DOWN = (
     % len(DOWN_BODY)
 ) + DOWN_BODY
 
+STREAM_CHUNKS = 1000
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: req_1\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+BURST_WRITES = 8
+PACED_SECONDS = 0.0001
+STREAM_ASKED = re.compile(rb'"stream"\s*:\s*true')
+
+
+def event(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+    """One event of a stream, as large as OpenAI's."""
+    return b"data: %b\n\n" % orjson.dumps(
+        {
+            "id": "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz0123",
+            "object": "chat.completion.chunk",
+            "created": 1700000000,
+            "model": "gpt-4o-2024-08-06",
+            "service_tier": "default",
+            "system_fingerprint": "fp_0123456789",
+            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
+        }
+    )
+
+
+EVENTS = [
+    event({"role": "assistant", "content": ""}),
+    *(event({"content": " word"}) for _ in range(STREAM_CHUNKS - 2)),
+    event({}, "stop"),
+]
+EVENTS[-1] += b"data: [DONE]\n\n"
+STREAM = [b"%x\r\n%b\r\n" % (len(each), each) for each in EVENTS]
+STREAM[0] = STREAM_HEAD + STREAM[0]
+STREAM[-1] += b"0\r\n\r\n"
+PART = -(-len(STREAM) // BURST_WRITES)
+BURST = [b"".join(STREAM[start : start + PART]) for start in range(0, len(STREAM), PART)]
+
 
 class Provider(asyncio.Protocol):
-    """Answers every request whose head and body have come; paths under `/down` fail."""
+    """Answers every request whose head and body have come; paths under `/down` fail.
+
+    Who asks for a stream gets one of `STREAM_CHUNKS` chunks: one write for each, under `/paced` one every
+    `PACED_SECONDS`, under `/burst` all in `BURST_WRITES` writes.
+    """
 
     def __init__(self) -> None:
         self.got = b""
+        self.loop = asyncio.get_running_loop()
 
     def connection_made(self, transport):
         self.transport = transport
@@ -38,8 +83,22 @@ class Provider(asyncio.Protocol):
             length = int(head[start + 15 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
             if len(self.got) < end + 4 + length:
                 return
-            self.transport.write(DOWN if b" /down" in head else ANSWER)
+            if STREAM_ASKED.search(self.got, end, end + 4 + length):
+                self.stream(iter(BURST if b" /burst" in head else STREAM), PACED_SECONDS if b" /paced" in head else 0.0)
+            else:
+                self.transport.write(DOWN if b" /down" in head else ANSWER)
             self.got = self.got[end + 4 + length :]
+
+    def stream(self, writes, seconds, not_before=0.0):
+        """One write in each round of the loop, and not before its time: timers are too coarse to pace by."""
+        now = time.perf_counter()
+        if now >= not_before:
+            write = next(writes, None)
+            if write is None or self.transport.is_closing():
+                return
+            self.transport.write(write)
+            not_before = now + seconds
+        self.loop.call_soon(self.stream, writes, seconds, not_before)
 
 
 async def serve() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standby.clients._sse import EventDecoder, EventTooLarge, events_in
+from standby.clients._sse import Event, EventDecoder, EventTooLarge, data_in, event_of, events_in
 
 
 def decoded(*parts, **options):
@@ -57,6 +57,22 @@ def test_an_event_without_end_is_refused():
         decoder.feed(b"data: 0123456789")
 
 
+def test_an_event_that_is_too_large_is_refused_with_its_end_as_well():
+    """However it comes; what came whole before it is not lost."""
+    for stream in (b"data: a\n\ndata: 0123456789\n\n", b"data: a\n\ndata: 0123456789"):
+        with pytest.raises(EventTooLarge) as caught:
+            EventDecoder(max_event_bytes=10).feed(stream)
+        assert caught.value.before == b"data: a\n\n"
+        with pytest.raises(EventTooLarge):
+            decoded(*(stream[place : place + 1] for place in range(len(stream))), max_event_bytes=10)
+
+
+def test_an_event_may_be_as_large_as_is_allowed():
+    """And no larger."""
+    assert decoded(b"data: 0123\n\n", max_event_bytes=11) == [("message", b"0123")]
+    assert decoded(b"data: 0123\n", b"\n", max_event_bytes=11) == [("message", b"0123")]
+
+
 def test_many_small_events_are_not_one_large_one():
     """The bound is on an event, not on a read."""
     assert len(decoded(b"data: a\n\n" * 100, max_event_bytes=10)) == 100
@@ -96,6 +112,23 @@ def test_any_bytes_cut_anywhere_mean_what_another_decoder_says(stream, cuts):
     parts = [stream[start:end] for start, end in pairwise(places)]
     found = [event for event in decoded(*parts) if event[1]]
     assert found == [(event.event, event.data.encode()) for event in told_by_reference(stream) if event.data]
+
+
+@given(st.lists(pieces, max_size=30).map(b"".join))
+def test_the_short_ways_find_the_same(stream):
+    """The data alone, and one event alone."""
+    block = EventDecoder().feed(b"data: first\n\n" + stream + b"\n\ndata: last\n\n")
+    assert data_in(block) == [event.data for event in events_in(block)]
+    for raw in block.split(b"\n\n"):
+        assert event_of(raw + b"\n\n") == next(events_in(raw), Event(b"", ""))
+
+
+@pytest.mark.parametrize(
+    "block", [b"", b"\n\n", b": x\n\n", b"data: a\n\n", b"data:a\n\n", b"data: a\n\n" * 3, b"data: \n\n"]
+)
+def test_the_data_of_a_block(block):
+    """Whether it is simple or not."""
+    assert data_in(block) == [event.data for event in events_in(block)]
 
 
 def told_by_reference(stream):

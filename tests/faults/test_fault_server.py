@@ -13,8 +13,11 @@ from standby.demo.faults import (
     Raw,
     Reset,
     Send,
+    Stream,
     Wait,
     chat_answer,
+    chat_events,
+    chat_stream,
     error_answer,
     refused_port,
 )
@@ -124,6 +127,56 @@ async def test_raw():
     assert await _once(Raw(b"\0\1")) == b"\0\1"
 
 
+async def test_stream():
+    """A stream is correct HTTP: a chunk for each piece, then the last chunk; the connection stays in use."""
+    stream = Stream([b"data: 1\n\n", 0.0, b"data: 2\n\n"], headers={"X-A": "1"})
+    async with FaultServer(stream) as server:
+        content = await exchange(server, GET + GET, until=b"0\r\n\r\n")
+        assert (server.connections, stream.wire) == (1, content[: len(stream.wire)])
+    head, _, body = stream.wire.partition(b"\r\n\r\n")
+    assert set(head.splitlines()) == {
+        b"HTTP/1.1 200 OK",
+        b"content-type: text/event-stream",
+        b"transfer-encoding: chunked",
+        b"x-a: 1",
+    }
+    assert body == b"9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n0\r\n\r\n"
+
+
+async def test_stream__until_the_connection_closes():
+    """Its end may also be that of the connection."""
+    stream = Stream([b"data: 1\n\n", b"data: 2\n\n"], framing="close", delay_seconds=0.001)
+    head, _, body = (await _once(stream)).partition(b"\r\n\r\n")
+    assert b"connection: close" in head.splitlines()
+    assert body == b"data: 1\n\ndata: 2\n\n"
+
+
+@pytest.mark.parametrize("pieces", [[], [0.0]])
+async def test_stream__without_pieces(pieces):
+    """Its head is sent all the same."""
+    assert (await _once(Stream(pieces, framing="close"))).startswith(b"HTTP/1.1 200 OK")
+    assert Stream(pieces).wire.endswith(b"\r\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+async def test_stream__cut(framing):
+    """It is cut after its pieces, or after any byte."""
+    stream = chat_stream("Hel", "lo", framing=framing, ending="close")
+    assert await _once(stream) == stream.wire
+    assert await _once(Close(len(stream.wire) - 9, stream)) == stream.wire[:-9]
+    async with FaultServer(chat_stream(framing=framing, ending="reset")) as server:
+        with pytest.raises(anyio.BrokenResourceError):
+            await exchange(server)
+
+
+async def test_stream__that_hangs():
+    """Or it says nothing more."""
+    stream = chat_stream("Hello", ending="hang")
+    async with FaultServer(stream) as server:
+        assert await exchange(server, until=stream.wire) == stream.wire
+        await server.until_open_connections(0)
+
+
 async def test_endless():
     """Steps may go on for ever: sending waits for the reader, and ends with it."""
     sent = 0
@@ -180,6 +233,17 @@ def test_openai_answers():
     assert answer.body["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     error = error_answer(429, "Slow.", code="rate_limit_exceeded", kind="tokens", headers={"retry-after": "1"})
     assert error.body == {"error": {"message": "Slow.", "type": "tokens", "param": None, "code": "rate_limit_exceeded"}}
+
+
+def test_openai_streams():
+    """Streams in OpenAI's form: the role, the texts, why it ends, and that it is over."""
+    *events, done = chat_events("Hel", "lo", model="m", finish_reason="length")
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events]
+    assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["", "Hel", "lo", None]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "length"]
+    assert {chunk["model"] for chunk in chunks} == {"m"}
+    assert done == b"data: [DONE]\n\n"
+    assert chat_events("Hel", "lo", model="m", finish_reason=None) == tuple(events[:-1])
 
 
 async def _once(behaviour):

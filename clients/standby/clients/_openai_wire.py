@@ -75,12 +75,15 @@ def written_as_stream(request: Request) -> StreamedCall:
             content = added(content, more)
     except InvalidBody as error:
         raise refused("bad_request", f"the request's body: {error}") from error
-    choices = data.get("n")
-    return StreamedCall(
-        content,
-        choices if isinstance(choices, int) and choices > 0 else 1,
-        hide_usage=request.count_tokens and not asked,
-    )
+    return StreamedCall(content, _choices_asked(data), hide_usage=request.count_tokens and not asked)
+
+
+def _choices_asked(data: Mapping[str, Any]) -> int:
+    each, prompts = data.get("n"), data.get("prompt")
+    # A list of numbers is one prompt, in tokens; any other is as many as it has items.
+    listed = cast("list[object]", prompts) if isinstance(prompts, list) else []
+    count = len(listed) if listed and not isinstance(listed[0], int) else 1
+    return count * each if isinstance(each, int) and each > 0 else count
 
 
 def _object(value: object) -> Mapping[str, Any]:
@@ -140,9 +143,11 @@ def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub) -> 
 
 _EMPTY: Final = "the answer is complete and has nothing in it"
 
-SUBSTANCE: Final = (
-    *("content", "tool_calls", "refusal", "function_call", "reasoning", "reasoning_content", "reasoning_details"),
-    *("thinking", "audio", "images"),
+SUBSTANCE: Final = frozenset(
+    {
+        *("content", "tool_calls", "refusal", "function_call", "reasoning", "reasoning_content", "reasoning_details"),
+        *("thinking", "audio", "images"),
+    }
 )
 """Where servers put what a model has to say: text, calls, refusals, reasoning, sound, pictures."""
 
@@ -211,6 +216,9 @@ _PROMISES: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
 
 
 _NO_CHOICE: Final[Mapping[str, Any]] = {}
+_ENDED_WITH_AN_ERROR: Final[Mapping[str, Any]] = {
+    "error": {"message": "the answer ended with an error", "type": "server_error"}
+}
 
 
 def objects(value: object) -> list[dict[str, Any]] | None:
@@ -218,13 +226,18 @@ def objects(value: object) -> list[dict[str, Any]] | None:
     if not isinstance(value, list):
         return None
     items = cast("list[object]", value)
-    return cast("list[dict[str, Any]]", items) if all(isinstance(item, dict) for item in items) else None
+    found = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+    return found if len(found) == len(items) else None
 
 
 def failed_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """OpenRouter reports an error of the model's own host inside a choice."""
-    choices = objects(body.get("choices")) or []
-    return next((choice for choice in choices if isinstance(choice.get("error"), dict)), _NO_CHOICE)
+    """OpenRouter reports an error of the model's own host inside a choice; Mistral says no more than that it is one."""
+    for choice in objects(body.get("choices")) or ():
+        if isinstance(choice.get("error"), dict):
+            return choice
+        if choice.get("finish_reason") == "error":
+            return _ENDED_WITH_AN_ERROR
+    return _NO_CHOICE
 
 
 def usage_of(usage: object) -> Usage | None:

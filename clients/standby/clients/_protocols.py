@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, cast, runtime_checkable
 
 import orjson
 
 from ._body import Body
-from ._sse import events_in
+from ._sse import data_in
 
 __all__ = [
     "Block",
@@ -81,6 +81,9 @@ class Response:
     request_id: str = ""
 
 
+_NO_CHUNKS: Final = frozenset({b"[DONE]", b""})
+
+
 class Chunk(NamedTuple):
     """One event of a stream.
 
@@ -108,8 +111,8 @@ class Block(NamedTuple):
     content: bool
 
     def chunks(self) -> Iterator[Chunk]:
-        """The events, but for the one that says that the stream is over."""
-        return (Chunk(event.data) for event in events_in(self.raw) if event.data != b"[DONE]")
+        """The events, but for the one that says that the stream is over, and those that say nothing."""
+        return iter([Chunk(data) for data in data_in(self.raw) if data not in _NO_CHUNKS])
 
 
 class ProviderStream(Protocol):
@@ -124,6 +127,11 @@ class ProviderStream(Protocol):
     @property
     def request_id(self) -> str:
         """The vendor's own id of the call, or an empty string."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete, though its end may still be to come: silence is no break of it any more."""
         ...
 
     def commit(self) -> None:

@@ -15,10 +15,20 @@ from typing import Final, NamedTuple
 
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+_END: Final = b"\n\n"
+_DATA: Final = b"data: "
 
 
 class EventTooLarge(ValueError):
-    """An event is larger than is allowed, or does not end."""
+    """An event is larger than is allowed, or does not end.
+
+    Attributes:
+        before: The whole events that came with it, and before it.
+    """
+
+    def __init__(self, max_event_bytes: int, before: bytes = b"") -> None:
+        super().__init__(f"an event is larger than {max_event_bytes} bytes")
+        self.before = before
 
 
 class Event(NamedTuple):
@@ -27,12 +37,13 @@ class Event(NamedTuple):
     Attributes:
         data: Its data; several lines are joined with LF.
         type: Its type; ``message`` where it names none.
-        raw: The event as it came, without the blank line that ends it, its lines ended by LF.
     """
 
     data: bytes
     type: str
-    raw: bytes
+
+
+_NO_EVENT: Final = Event(b"", "")
 
 
 class EventDecoder:
@@ -46,7 +57,7 @@ class EventDecoder:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._rest: bytes = b""
+        self._rest = bytearray()
         self._started = False
         self._after_cr = False
 
@@ -54,28 +65,50 @@ class EventDecoder:
         """Take what came; return the whole events that are complete now, one after the other, lines ended by LF.
 
         Raises:
-            EventTooLarge: The event that is coming is larger than is allowed.
+            EventTooLarge: An event is larger than is allowed; nothing is to be had after that.
         """
         if b"\r" in content or self._after_cr:
             content = self._with_line_feeds(content)
-        content = self._rest + content if self._rest else content
         if not self._started:
-            if len(content) < len(_BOM) and _BOM.startswith(content):
-                self._rest = content
-                return b""
-            self._started = True
-            content = content.removeprefix(_BOM)
-        end = content.rfind(b"\n\n") + 2
-        if end == 1:
-            end = 0
-        self._rest = content[end:]
-        if len(self._rest) > self._max_event_bytes:
-            raise EventTooLarge(f"an event is larger than {self._max_event_bytes} bytes")
-        return content[:end]
+            content = self._without_mark(content)
+        end = content.rfind(_END) + len(_END)
+        if end < len(_END):
+            # No event ends within these bytes; one may where they meet what came before them.
+            end = 1 if content.startswith(b"\n") and self._rest.endswith(b"\n") else 0
+        whole = content[:end]
+        if not end:
+            self._rest += content
+        elif self._rest:
+            whole = bytes(self._rest + whole)
+            self._rest = bytearray(content[end:])
+        else:
+            self._rest += content[end:]
+        if len(whole) > self._max_event_bytes or len(self._rest) > self._max_event_bytes:
+            self._check(whole)
+        return whole
 
     def rest(self) -> bytes:
         """What came after the last whole event; the standard drops it where the stream ends."""
-        return self._rest
+        return bytes(self._rest)
+
+    def _check(self, whole: bytes) -> None:
+        start = 0
+        while end := whole.find(_END, start) + 1:
+            if end - start > self._max_event_bytes:
+                raise EventTooLarge(self._max_event_bytes, whole[:start])
+            start = end + 1
+        if len(self._rest) > self._max_event_bytes:
+            raise EventTooLarge(self._max_event_bytes, whole)
+
+    def _without_mark(self, content: bytes) -> bytes:
+        """What comes after the byte order mark; nothing as long as that may still be coming."""
+        content = bytes(self._rest) + content
+        self._rest.clear()
+        if len(content) < len(_BOM) and _BOM.startswith(content):
+            self._rest += content
+            return b""
+        self._started = True
+        return content.removeprefix(_BOM)
 
     def _with_line_feeds(self, content: bytes) -> bytes:
         """CR and CRLF as LF; a CR ends its line at once, and an LF that comes after it in the next read ends none."""
@@ -90,12 +123,28 @@ class EventDecoder:
 
 def events_in(block: bytes) -> Iterator[Event]:
     """The events of what `EventDecoder.feed` returned; comments and events without data are passed over."""
-    for raw in block.split(b"\n\n"):
+    for raw in block.split(_END):
         # Nearly every event of nearly every provider is one line of data.
-        if raw.startswith(b"data: ") and b"\n" not in raw:
-            yield Event(raw[6:], "message", raw)
+        if raw.startswith(_DATA) and b"\n" not in raw:
+            yield Event(raw[len(_DATA) :], "message")
         elif raw and (event := _event(raw)) is not None:
             yield event
+
+
+def data_in(block: bytes) -> list[bytes]:
+    """The data of the same events, for those who want nothing else."""
+    found = block[len(_DATA) : -len(_END)].split(_END + _DATA)
+    # Without other line feeds than those between them, all of them are one line of data.
+    if block.startswith(_DATA) and block.count(b"\n") == len(_END) * len(found):
+        return found
+    return [event.data for event in events_in(block)]
+
+
+def event_of(raw: bytes) -> Event:
+    """The one event of ``raw``, which ends with a blank line; one without type and data where it has none."""
+    if raw.startswith(_DATA) and raw.find(b"\n") == len(raw) - len(_END):
+        return Event(raw[len(_DATA) : -len(_END)], "message")
+    return _event(raw) or _NO_EVENT
 
 
 def _event(raw: bytes) -> Event | None:
@@ -110,4 +159,4 @@ def _event(raw: bytes) -> Event | None:
             kind = value.decode(errors="replace")
     if not data:
         return None
-    return Event(b"\n".join(data), kind or "message", raw.strip(b"\n"))
+    return Event(b"\n".join(data), kind or "message")

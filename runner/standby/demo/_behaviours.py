@@ -113,10 +113,66 @@ class Answer:
             headers["transfer-encoding"] = "chunked"
         else:
             headers["content-length"] = str(len(content))
-        headers.update({name.lower(): value for name, value in self.headers.items()})
-        phrase = HTTPStatus(self.status).phrase if self.status in _KNOWN_STATUSES else "Unknown"
-        lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return _head(self.status, headers, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that comes piece by piece, as server-sent events do; correct unless its fields say otherwise.
+
+    ``Close(n, Stream(...))``, `Reset` and `Hang` cut it after any byte, its head's among them.
+
+    Attributes:
+        pieces: What the body is made of, each in a write and a chunk of its own; a number is a time to wait. They may
+            go on for ever, and are asked for anew for each request.
+        framing: What tells the end of the body: its last chunk, or that the connection is closed.
+        ending: What comes after the pieces: the end of the body, or what cuts it there.
+        status: The HTTP status.
+        headers: Added to those that a stream needs; a name given here replaces one of those.
+        delay_seconds: How long the server thinks before the first byte.
+    """
+
+    pieces: Iterable[bytes | float]
+    framing: Literal["chunked", "close"] = "chunked"
+    ending: Literal["complete", "close", "reset", "hang"] = "complete"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    delay_seconds: float = 0.0
+
+    @property
+    def head(self) -> bytes:
+        """The status line and the headers, with the empty line after them."""
+        how = {"transfer-encoding": "chunked"} if self.framing == "chunked" else {"connection": "close"}
+        return _head(self.status, {"content-type": "text/event-stream", **how}, self.headers)
+
+    @property
+    def wire(self) -> bytes:
+        """Every byte of the answer, where its pieces have an end."""
+        return b"".join(step.content for step in self.steps() if isinstance(step, Send))
+
+    def steps(self) -> Iterator[Step]:
+        """The head with the first piece, then the others as they are."""
+        if self.delay_seconds > 0:
+            yield Wait(self.delay_seconds)
+        unsent = self.head
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield Send(unsent + self._framed(piece))
+            else:
+                yield from ([Send(unsent)] if unsent else [])
+                yield Wait(piece)
+            unsent = b""
+        if self.ending == "complete" and self.framing == "chunked":
+            unsent += b"0\r\n\r\n"
+        if unsent:
+            yield Send(unsent)
+        if self.ending != "complete":
+            yield End(self.ending)
+        elif self.framing == "close":
+            yield End("close")
+
+    def _framed(self, piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if piece and self.framing == "chunked" else piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +224,13 @@ class Hang:
         """The beginning, then silence."""
         yield from _until(self.after_bytes, self.of)
         yield End("hang")
+
+
+def _head(status: int, own: Mapping[str, str], given: Mapping[str, str]) -> bytes:
+    headers = {**own, **{name.lower(): value for name, value in given.items()}}
+    phrase = HTTPStatus(status).phrase if status in _KNOWN_STATUSES else "Unknown"
+    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
 def _until(after_bytes: int, behaviour: Behaviour) -> Iterator[Step]:
@@ -223,3 +286,36 @@ def error_answer(
 ) -> Answer:
     """An error as OpenAI words it; ``kind`` is its ``type``."""
     return Answer(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, **answer)
+
+
+def chat_events(*texts: str, model: str = "fake-model", finish_reason: str | None = "stop") -> tuple[bytes, ...]:
+    """The events of an OpenAI chat completion that says ``texts`` one after the other, and then that it is over.
+
+    Without a ``finish_reason`` it says neither why nor that it ends.
+    """
+    deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
+    deltas += [({"content": text}, None) for text in texts]
+    if finish_reason is not None:
+        deltas.append(({}, finish_reason))
+    events = [
+        chat_event(choices=[{"index": 0, "delta": delta, "finish_reason": reason}], model=model)
+        for delta, reason in deltas
+    ]
+    return (*events, b"data: [DONE]\n\n") if finish_reason is not None else tuple(events)
+
+
+def chat_event(*, model: str = "fake-model", **fields: Any) -> bytes:
+    """One event of an OpenAI chat completion, with these fields: ``choices``, ``usage`` or what else there is."""
+    chunk = {
+        "id": "chatcmpl-fake",
+        "object": "chat.completion.chunk",
+        "created": 1700000000,
+        "model": model,
+        **fields,
+    }
+    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+
+def chat_stream(*texts: str, model: str = "fake-model", finish_reason: str | None = "stop", **stream: Any) -> Stream:
+    """An OpenAI chat completion that says ``texts`` one after the other; the rest are the fields of `Stream`."""
+    return Stream(chat_events(*texts, model=model, finish_reason=finish_reason), **stream)

@@ -9,8 +9,8 @@ A **behaviour** is a value that says what happens to one request; it comes down 
 wait, an end. A **script** names the behaviour of each request: one behaviour for all, a sequence whose last one is
 repeated, or a function of the request. There is no HTTP library in here, so nothing corrects what is sent.
 
-A stream is one more behaviour: anything with a ``steps()`` that yields `Send` and `Wait` as long as it likes. Sending
-waits for a reader that is slow.
+`Stream` is an answer that comes piece by piece; anything with a ``steps()`` that yields `Send` and `Wait` as long as it
+likes is a behaviour, too. Sending waits for a reader that is slow.
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ from ._behaviours import (
     Reset,
     Send,
     Step,
+    Stream,
     Wait,
     chat_answer,
+    chat_event,
+    chat_events,
+    chat_stream,
     error_answer,
 )
 
@@ -54,8 +58,12 @@ __all__ = [
     "Script",
     "Send",
     "Step",
+    "Stream",
     "Wait",
     "chat_answer",
+    "chat_event",
+    "chat_events",
+    "chat_stream",
     "error_answer",
     "refused_port",
 ]

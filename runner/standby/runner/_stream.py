@@ -9,12 +9,14 @@ the run's deadline over everything. No clock runs while the caller is busy with 
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import anyio
 import orjson
@@ -40,13 +42,13 @@ class Opened:
         stream: What is read from.
         held: What has come and was held back.
         complete: Whether that is all there is.
-        closing: Closes the stream.
+        context: What closes the stream; it is entered.
     """
 
     stream: ProviderStream
     held: deque[Block]
     complete: bool
-    closing: AsyncExitStack
+    context: AbstractAsyncContextManager[ProviderStream]
 
 
 async def open_stream(candidate: RouteCandidate, request: Request, commit: Commit, now: Callable[[], float]) -> Opened:
@@ -55,17 +57,25 @@ async def open_stream(candidate: RouteCandidate, request: Request, commit: Commi
     Raises:
         ClientError: The call failed before that; whatever came of it is forgotten.
     """
-    client = candidate.client
-    if not isinstance(client, StreamingClient):
+    if not _can_stream(type(candidate.client)):
         raise ClientError(
             "unsupported_parameter", f"the client of {candidate.provider} cannot stream", status=400, work="not_sent"
         )
-    async with AsyncExitStack() as closing:
-        stream = await closing.enter_async_context(client.stream(request))
+    context = cast("StreamingClient", candidate.client).stream(request)
+    stream = await context.__aenter__()
+    try:
         held, complete = await _until_commit(stream, commit, now)
-        stream.commit()
-        return Opened(stream, held, complete, closing.pop_all())
-    raise AssertionError("unreachable")
+    except BaseException:
+        await context.__aexit__(*sys.exc_info())
+        raise
+    stream.commit()
+    return Opened(stream, held, complete, context)
+
+
+@functools.cache
+def _can_stream(client: type) -> bool:
+    """To ask a protocol is too slow for every call."""
+    return issubclass(client, StreamingClient)
 
 
 async def _until_commit(stream: ProviderStream, commit: Commit, now: Callable[[], float]) -> tuple[deque[Block], bool]:
@@ -104,11 +114,13 @@ class RunStream:
         self._plan = run.plan
         self._timeline = run.timeline
         self._call: Call
-        self._opened: Opened
+        self._opened: Opened | None = None
         self._chunks: Iterator[Chunk] = iter(())
         self._over = False
+        self._interrupted: StreamInterrupted | None = None
         self._partial: list[bytes] = []
         self._partial_bytes = 0
+        self._clock: Callable[[float], anyio.CancelScope] | None = None
 
     async def __aenter__(self) -> Self:
         """Find a candidate whose stream has content.
@@ -117,28 +129,32 @@ class RunStream:
             RunFailed: Nobody had any.
         """
         try:
-            self._opened = await self._driver.drive(self._run, self._open, self._commit)
+            await self._driver.drive(self._run, self._open, self._commit)
         except BaseException:
-            await self._driver.end(self._run)
+            await self._end()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
         try:
-            await self._opened.closing.aclose()
+            if self._opened is not None:
+                await self._opened.context.__aexit__(None, None, None)
         finally:
-            if self.record.ending is None:
+            self.record.usage = self.usage
+            if self._opened is not None and self.record.ending is None:
                 # The caller left before the end: nobody's health changes.
                 self._plan.report_left(self._timeline.now())
-            self.record.usage = self.usage
             await self._driver.end(self._run)
 
     @property
     def usage(self) -> Usage | None:
         """What the provider counted, as soon as it said so."""
-        return self._opened.stream.usage
+        return None if self._opened is None else self._opened.stream.usage
 
     def __aiter__(self) -> Self:
         return self
@@ -165,33 +181,43 @@ class RunStream:
             StreamInterrupted: The stream broke.
         """
         opened = self._opened
+        if opened is None:
+            raise RuntimeError("a stream is read inside `async with`")
         if opened.held:
             return self._kept(opened.held.popleft())
+        if self._interrupted is not None:
+            raise self._interrupted
         if self._over:
             return None
-        if opened.complete:
-            await self._completed()
-            return None
-        began_at = self._timeline.now()
-        until = min(began_at + self._call.candidate.idle_seconds, self._plan.deadline)
-        clock = anyio.CancelScope(deadline=self._timeline.deadline(until))
         block: Block | None = None
-        try:
-            with clock:
-                block = await opened.stream.read()
-        except Exception as error:
-            raise await self._broken(error) from error
-        if clock.cancelled_caught:
-            silent = self._silent(began_at)
-            raise await self._broken(silent) from silent
+        if not opened.complete:
+            began_at = self._timeline.now()
+            until = min(began_at + self._call.candidate.idle_seconds, self._plan.deadline)
+            clock = self._clock_until(until)
+            try:
+                with clock:
+                    block = await opened.stream.read()
+            except Exception as error:
+                raise await self._broken(error) from error
+            if clock.cancelled_caught and not opened.stream.finished:
+                silent = self._silent(began_at)
+                raise await self._broken(silent) from silent
         if block is None:
             await self._completed()
             return None
         return self._kept(block)
 
-    async def _open(self, candidate: RouteCandidate) -> Opened:
+    def _clock_until(self, at: float) -> anyio.CancelScope:
+        """A scope for one read. Half of what anyio's costs is to find out what loop is running: that is done once."""
+        if self._clock is None:
+            kind, offset = type(anyio.CancelScope()), self._timeline.deadline(0.0)
+            self._clock = lambda at: kind(deadline=at + offset)
+        return self._clock(at)
+
+    async def _open(self, candidate: RouteCandidate) -> None:
         run = self._run
-        return await open_stream(candidate, run.request_for(candidate), self._plan.route.commit, self._timeline.now)
+        commit, now = self._plan.route.commit, self._timeline.now
+        self._opened = await open_stream(candidate, run.request_for(candidate), commit, now)
 
     def _commit(self, call: Call, began_at: float, now: float) -> tuple[Effect, ...]:
         self._call = call
@@ -216,11 +242,11 @@ class RunStream:
         return ClientError("stream_read_error", message, status=200, retryable=True, work="billed")
 
     async def _broken(self, error: Exception) -> StreamInterrupted:
-        self._over = True
         self.record.ending = "interrupted"
-        await self._driver.apply(self._plan.report_break(self._call, error, self._timeline.now()))
         partial = text_of(Block(b"".join(self._partial), content=True))
-        return StreamInterrupted(str(error), partial, self.usage, self.record)
+        self._interrupted = StreamInterrupted(str(error), partial, self.usage, self.record)
+        await self._driver.apply(self._plan.report_break(self._call, error, self._timeline.now()))
+        return self._interrupted
 
 
 def text_of(block: Block) -> str:
@@ -229,11 +255,11 @@ def text_of(block: Block) -> str:
 
 
 def _said(chunk: Chunk) -> Iterator[str]:
-    try:
+    # After the commit nobody has looked at what was passed on: it need not be what it should be.
+    with suppress(orjson.JSONDecodeError, AttributeError, TypeError):
         choices: list[dict[str, Any]] = chunk.data.get("choices") or []
-    except orjson.JSONDecodeError:
-        return  # after the commit nobody has looked at what is passed on
-    for choice in choices:
-        delta: dict[str, Any] = choice.get("delta") or {}
-        if choice.get("index", 0) == 0:
-            yield delta.get("content") or choice.get("text") or ""
+        for choice in choices:
+            delta: dict[str, Any] = choice.get("delta") or {}
+            said: object = delta.get("content") or choice.get("text")
+            if choice.get("index", 0) == 0 and isinstance(said, str):
+                yield said

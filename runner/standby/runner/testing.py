@@ -164,6 +164,7 @@ class ScriptedStream:
     def __init__(self, streamed: Streamed) -> None:
         self.usage: Usage | None = None
         self.request_id = ""
+        self.finished = False
         self._steps = iter(streamed.steps)
         self._tokens = streamed.tokens
 
