@@ -8,7 +8,7 @@ import pytest
 from standby.runner import RunFailed
 from standby.runner.testing import EPOCH, Fail, Slow, answer
 from standby.store import Cool, Disable
-from tests.runner.conftest import gateway
+from tests.runner.conftest import did, gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -285,3 +285,44 @@ async def test_a_policy_may_leave_out_the_candidate_for_what_concerns_the_reques
     gate = gateway({"a": [refused], "b": []}, policy=policy)
     await gate.ask()
     assert list(gate.state.standings()) == ["candidate:chat/a"]
+
+
+async def test_who_waits_for_a_probe_goes_on_when_it_is_settled():
+    """One run probes when the cooldown ends; the others wait for what comes of it, and are answered."""
+    gate = gateway({"a": [Slow(1)]})
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("candidate:chat/a", now, now + 10, 1, "test")])
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(gate.ask)
+    assert (gate.calls()["a"], anyio.current_time() + EPOCH - now) == (4, 12)
+
+
+async def test_a_failed_probe_leaves_half_open_what_its_failure_does_not_concern():
+    """A 404 for the model says nothing against the credential: who shares it is tried in the same run."""
+    gone = Fail("unsupported_model", "no such model", status=404, retryable=True)
+    same = {"provider": "a", "model": "other"}
+    gate = gateway({"a": [gone, answer()], "a2": []}, candidates={"a2": same})
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("credential:a", now - 10, now - 1, 1, "test")])
+    assert (await gate.ask()).candidate == "a2"
+
+
+async def test_a_run_waits_for_who_had_no_turn_where_all_are_cooling():
+    """One candidate was tried and cooled; the one that was passed by is free soon, and has its turn then."""
+    policy = {"failoverPolicy": {"actions": {"rate_limit": "cooldown_and_next"}}}
+    gate = gateway({"a": [answer()], "b": [limited(100)]}, policy=policy)
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("candidate:chat/a", now, now + 2, 1, "test")])
+    record = (await gate.ask()).record
+    assert did(record) == [("b", 1, "rate_limit", "next"), ("a", 1, "ok", None)]
+
+
+@pytest.mark.parametrize("hint", [math.nan, -5.0])
+async def test_a_hint_that_is_no_number_of_seconds_is_none(hint):
+    """And one of a thousand years is a long one."""
+    policy = {"failoverPolicy": {"actions": {"rate_limit": "cooldown_and_next"}, "cooldownSeconds": 60}}
+    gate = gateway({"a": [limited(hint)], "b": []}, policy=policy, chance=lambda: 0.0)
+    record = (await gate.ask()).record
+    assert record.tries[0].failure.hint is None
+    assert math.isclose(cooling_seconds(gate, "credential_model:a/m"), 60, abs_tol=1e-3)

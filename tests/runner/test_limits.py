@@ -5,6 +5,7 @@ import pytest
 
 from standby.runner import RunFailed
 from standby.runner.testing import Fail, Slow, answer
+from standby.store import Cool
 from tests.runner.conftest import did, gateway
 
 pytestmark = pytest.mark.anyio
@@ -204,3 +205,20 @@ async def test_after_the_queue_a_failed_candidate_gives_way_to_others_that_are_w
     down = Fail("server_error", status=500, retryable=True)
     gate = gateway({"a": [Slow(5), down], "b": [Slow(6), answer()]}, limits=ONE_AT_A_TIME)
     assert sorted(await at_once(gate, 3)) == [(0, "a", 5), (1, "b", 6), (2, "b", 6)]
+
+
+async def test_a_candidate_that_was_queued_for_and_fails_gives_way_to_the_next():
+    """That our own limit kept the run in the queue says nothing about the failure that follows."""
+    down = Fail("server_error", status=500, retryable=True)
+    policy = {"failoverPolicy": {"denyCategories": ["rate_limit"]}}
+    gate = gateway({"a": [Slow(5), down], "b": []}, limits=ONE_AT_A_TIME, policy=policy)
+    assert (await at_once(gate, 2))[1][1] == "b"
+
+
+async def test_a_call_that_was_not_made_uses_no_request():
+    """Capacity that is given back unused, since another run had the probe, counts for nothing."""
+    gate = gateway({"a": [Slow(1)], "b": []}, limits={"requestsPerMinute": 4})
+    await gate.state.apply([Cool("candidate:chat/a", 1.0, 2.0, 1, "test")])
+    await at_once(gate, 4)
+    served = [(await gate.ask()).candidate for _ in range(3)]
+    assert (served, gate.calls()["a"]) == (["a"] * 3, 4)

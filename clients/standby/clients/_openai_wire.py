@@ -80,10 +80,12 @@ def written_as_stream(request: Request) -> StreamedCall:
 
 def _choices_asked(data: Mapping[str, Any]) -> int:
     each, prompts = data.get("n"), data.get("prompt")
-    # A list of numbers is one prompt, in tokens; any other is as many as it has items.
-    listed = cast("list[object]", prompts) if isinstance(prompts, list) else []
-    count = len(listed) if listed and not isinstance(listed[0], int) else 1
-    return count * each if isinstance(each, int) and each > 0 else count
+    count = each if isinstance(each, int) and each > 0 else 1
+    if isinstance(prompts, list) and prompts:
+        several = cast("list[object]", prompts)
+        # A list of numbers is one prompt, in tokens.
+        count *= 1 if isinstance(several[0], int) else len(several)
+    return count
 
 
 def _object(value: object) -> Mapping[str, Any]:

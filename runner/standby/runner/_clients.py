@@ -7,6 +7,7 @@ replaced is closed with the runner, since runs that are pinned to the older vers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from standby.clients import ProviderClient
@@ -37,10 +38,11 @@ class Clients:
         """Close every client that was made, and the pool if it is our own."""
         clients = [*self._replaced, *(client for _, client in self._made.values())]
         self._replaced, self._made = [], {}
-        for client in clients:
-            await client.aclose()
-        if self._pool is not None and self._pool is not self._http:
-            await self._pool.aclose()
+        async with AsyncExitStack() as closing:  # one that cannot be closed keeps no other open
+            if self._pool is not None and self._pool is not self._http:
+                closing.push_async_callback(self._pool.aclose)
+            for client in clients:
+                closing.push_async_callback(client.aclose)
 
     def _client(self, name: str, provider: Provider) -> ProviderClient:
         known = self._made.get(name)

@@ -86,7 +86,7 @@ class Driver:
         if lease is not None:
             if run.record.usage is not None:
                 lease.settle(run.record.usage.total_tokens)
-            lease.end()
+            lease.end(used=run.called)
             if waiting := self._queues.get(run.record.model):
                 waiting.serve(run.timeline.now())
         probe, run.probe = run.probe, ()
@@ -99,6 +99,7 @@ class Driver:
     async def _call(self, run: Run, call: Call, attempt: Attempt[T], report: Report) -> T | None:
         if not await self._prepare(run, call):
             return None
+        run.called = True
         began_at = run.timeline.now()
         answer: T | None = None
         error: Exception | None = None
@@ -135,7 +136,7 @@ class Driver:
                 if isinstance(taken, Refused):
                     run.plan.report_refused(call, taken.free_at, now)
                     return False
-                run.lease = taken
+                run.lease, run.called = taken, False
         if call.probe:
             until = call.until + PROBE_LEASE_MARGIN_SECONDS
             run.probe = call.probe
@@ -173,7 +174,7 @@ class Driver:
             queue.leave(ticket)
             queue.serve(now)
             if ticket.lease is not None:
-                run.lease = ticket.lease
+                run.lease, run.called = ticket.lease, False
         if ticket.lease is None:
             free_at = ticket.free_at(now)
             run.plan.report_not_admitted(now - began_at, full=False, free_at=free_at, now=now)
@@ -195,13 +196,15 @@ class Driver:
 class Run:
     """One run under way: what it asks for, and what it holds and must give back."""
 
-    __slots__ = ("_body", "_request", "_tokens", "lease", "plan", "probe", "record", "timeline")
+    __slots__ = ("_body", "_request", "_tokens", "called", "lease", "plan", "probe", "record", "timeline")
 
     def __init__(self, plan: Plan, timeline: Timeline, request: Request) -> None:
         self.plan = plan
         self.record = plan.record
         self.timeline = timeline
         self.lease: Lease | None = None
+        self.called = False
+        """Whether the lease was used for a call."""
         self.probe: tuple[str, ...] = ()
         self._request = request
         self._body = Body(request.body)

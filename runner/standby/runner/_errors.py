@@ -67,7 +67,8 @@ class StreamInterrupted(StandbyError):
 class RunFailed(StandbyError, ExceptionGroup[Exception]):
     """The run ended without an answer.
 
-    Its exceptions are those of the failed tries, in order; where nothing was tried, one `NotTried` for each candidate.
+    Its exceptions are those of the failed tries, in order; where nothing was tried, a `NotTried` for each time that a
+    candidate was passed by.
 
     Attributes:
         record: Every try, decision and effect of the run.

@@ -35,13 +35,14 @@ class Availability:
     """Whether a candidate may be called now.
 
     Attributes:
-        verdict: ``usable``, ``probe`` (usable by the one run that gets the lease), ``cooling`` or ``disabled``.
-        until: When ``cooling`` ends, in seconds since the epoch.
+        verdict: ``usable``, ``probe`` (usable by the one run that gets the lease), ``probing`` (another run has it),
+            ``cooling`` or ``disabled``.
+        until: When ``cooling`` or ``probing`` ends, in seconds since the epoch.
         cause: Why, in words.
         domains: The half-open domains that a probe must lease.
     """
 
-    verdict: Literal["usable", "probe", "cooling", "disabled"]
+    verdict: Literal["usable", "probe", "probing", "cooling", "disabled"]
     until: float = 0.0
     cause: str = ""
     domains: tuple[str, ...] = ()
@@ -68,6 +69,11 @@ def availability(candidate: RouteCandidate, standing_of: StandingOf, now: float)
     if until:
         return Availability("cooling", until, cause)
     return Availability("probe", domains=tuple(half_open)) if half_open else USABLE
+
+
+def probe_held_until(domains: Sequence[str], standing_of: StandingOf) -> float:
+    """When the lease of the probe of these half-open domains ends; 0 where nobody holds it."""
+    return max((standing.probe_until for domain in domains if (standing := standing_of(domain))), default=0.0)
 
 
 def effective_priority(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> int:
@@ -146,15 +152,20 @@ def leaves_out(candidate: RouteCandidate, effects: Sequence[Effect]) -> bool:
 def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: StandingOf, now: float) -> list[Effect]:
     """Cooldowns that no action asked for: of a failed probe, and of a candidate that fails again and again."""
     base_seconds = candidate.cooldown.eject_seconds
+    own = candidate.domains.candidate
+    scope = candidate.cooldown.scopes.get(failed.category, "candidate")
+    concerned = candidate.domains.within(scope)
+    # A probe proves nothing against what its failure does not concern: a 404 for the model says that the key is well.
     cools: list[Effect] = [
         _cool(candidate, domain, base_seconds, f"{failed.category}: the probe failed", failed, standing_of, now)
         for domain in failed.probe
+        if domain in concerned
     ]
-    own = candidate.domains.candidate
     if own not in failed.probe and candidate.cooldown.eject_after:
         standing = standing_of(own)
         in_row = 1 + (standing.failures_in_row if standing is not None else 0)
-        if in_row >= candidate.cooldown.eject_after and not failed.last_usable():
+        stale = standing is not None and standing.half_open(now) and failed.began_at < standing.cooled_at
+        if in_row >= candidate.cooldown.eject_after and not stale and not failed.last_usable():
             cause = f"{failed.category}: {in_row} failures in a row (ejectAfter {candidate.cooldown.eject_after})"
             cools.append(_cool(candidate, own, base_seconds, cause, failed, standing_of, now))
     return cools
@@ -175,8 +186,9 @@ def _cool(
         # Calls that were under way when the domain was cooled fail of the same incident: they do not count again.
         new_incident = failed.began_at >= standing.cooled_at
         in_row = standing.cooldowns_in_row + 1 if new_incident else max(1, standing.cooldowns_in_row)
-    longest = candidate.cooldown.max_seconds
+    longest = max(candidate.cooldown.max_seconds, base_seconds)
     if failed.hint is not None:
+        longest = candidate.cooldown.max_seconds
         base_seconds = max(MIN_COOLDOWN_SECONDS, failed.hint)
     seconds = min(longest, base_seconds * _growth(candidate.cooldown.multiplier, in_row))
     return Cool(domain, now, now + seconds * (1 + JITTER * failed.chance), in_row, cause)

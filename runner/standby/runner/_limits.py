@@ -103,27 +103,32 @@ class Capacity:
     def take(self, tokens: int, now: float) -> Lease:
         """Take a lease that `free_at` said is free."""
         self._in_use += 1
-        if self._requests:
-            self._requests.take(1, now)
-        return Lease(self, self._tokens.take(tokens, now) if self._tokens else None)
+        return Lease(
+            self,
+            self._requests.take(1, now) if self._requests else None,
+            self._tokens.take(tokens, now) if self._tokens else None,
+        )
 
     def settle(self, taken: _Taken, tokens: int) -> None:
         """A lease's tokens turned out to be ``tokens``."""
         if self._tokens:
             self._tokens.settle(taken, tokens)
 
-    def give_back(self) -> None:
-        """A lease has ended."""
+    def give_back(self, unused_request: _Taken | None) -> None:
+        """A lease has ended; its request does not count where it was never made."""
         self._in_use -= 1
+        if self._requests and unused_request is not None:
+            self._requests.settle(unused_request, 0)
 
 
 class Lease:
     """A right to make one call now."""
 
-    __slots__ = ("_capacity", "_ended", "_tokens")
+    __slots__ = ("_capacity", "_ended", "_request", "_tokens")
 
-    def __init__(self, capacity: Capacity, tokens: _Taken | None) -> None:
+    def __init__(self, capacity: Capacity, request: _Taken | None, tokens: _Taken | None) -> None:
         self._capacity = capacity
+        self._request = request
         self._tokens = tokens
         self._ended = False
 
@@ -132,13 +137,14 @@ class Lease:
         if self._tokens is not None:
             self._capacity.settle(self._tokens, tokens)
 
-    def end(self) -> bool:
-        """Give the lease back; false where it was given back before."""
+    def end(self, *, used: bool = True) -> None:
+        """Give the lease back, once; where it was not ``used`` for a call, it counts for nothing."""
         if self._ended:
-            return False
+            return
         self._ended = True
-        self._capacity.give_back()
-        return True
+        if not used:
+            self.settle(0)
+        self._capacity.give_back(None if used else self._request)
 
 
 @dataclass(frozen=True, slots=True)

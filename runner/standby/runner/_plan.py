@@ -34,9 +34,12 @@ from ._health import (
     effects_of_failure,
     effects_of_success,
     leaves_out,
+    probe_held_until,
 )
 from ._record import Did, Ending, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
+
+MAX_HINT_SECONDS: Final = 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +151,17 @@ class Plan:
                 return self._finish(GiveUp("deadline"))
             candidate = self._current or self._next_turn()
             if candidate is None:
-                return self._nobody_left(now)
-            if now < self._not_before:
-                return Wait(self._not_before)
+                step = self._nobody_left(now)
+                if step is None:
+                    continue
+                return step
             found = availability(candidate, self._standing_of, now)
-            if found.verdict in ("usable", "probe"):
+            if found.verdict not in ("usable", "probe"):
+                self._pass_by(candidate, found, now)
+            elif now < self._not_before:
+                return Wait(self._not_before, for_health=True)
+            else:
                 return self._call(candidate, found, now)
-            self._pass_by(candidate, found, now)
         return self._end
 
     def _next_turn(self) -> RouteCandidate | None:
@@ -186,40 +193,75 @@ class Plan:
         self._passed_by.append((candidate, found))
         self._current = None
 
-    def _nobody_left(self, now: float) -> Step:
+    def _nobody_left(self, now: float) -> Step | None:
+        """What to do when all have had their turn or were passed by; `None` where one of the latter has it now."""
+        if self._turns_again(now):
+            return None
         if self._at_limit:
             return self._queue(now)
-        ends = [
-            found.until
-            for candidate in self.route.candidates
-            if (found := availability(candidate, self._standing_of, now)).verdict == "cooling"
-        ]
-        ends += [found.until for _, found in self._passed_by if found.until > now]
-        earliest = min(ends, default=None)
-        if self.record.attempts or earliest is None:
-            ending: Ending = "exhausted" if self.record.attempts else "unavailable"
-            return self._finish(GiveUp(ending, None if earliest is None else earliest - now))
+        standings = [availability(candidate, self._standing_of, now) for candidate in self.route.candidates]
+        ends = [found.until for found in standings if found.verdict == "cooling"]
+        untils, probing = self._waited_for(now)
+        retry_after = min([*ends, *untils], default=now) - now if ends or untils else None
+        ending: Ending = "exhausted" if self.record.attempts else "unavailable"
+        if not untils or any(found.verdict == "usable" for found in standings):
+            return self._finish(GiveUp(ending, retry_after))
         if self._health_wait_until is None:
             self._health_wait_until = min(self.deadline, now + self.route.queue.max_wait_seconds)
-        if earliest >= self._health_wait_until:
-            return self._finish(GiveUp("unavailable", earliest - now))
-        # Whoever is well first, by time or by another run's probe, is called first: all of them have their turn anew.
-        self._order = iter([candidate for candidate, _ in self._passed_by])
-        self._passed_by = []
-        return Wait(earliest, for_health=True)
+        if now >= self._health_wait_until or (not probing and min(untils) >= self._health_wait_until):
+            return self._finish(GiveUp(ending, retry_after))
+        return Wait(min(*untils, self._health_wait_until), for_health=True)
 
-    def _queue(self, now: float) -> Step:
+    def _turns_again(self, now: float) -> bool:
+        """Give their turn to those who were passed by and may be called now."""
+        again = [pair for pair in self._passed_by if not self._only_queue and self._may_go(*pair, now)]
+        self._passed_by = [pair for pair in self._passed_by if pair not in again]
+        self._order = iter([candidate for candidate, _ in again]) if again else self._order
+        return bool(again)
+
+    def _may_go(self, candidate: RouteCandidate, passed: Availability, now: float) -> bool:
+        found = availability(candidate, self._standing_of, now)
+        if found.verdict != "probe":
+            return found.verdict == "usable"
+        if probe_held_until(found.domains, self._standing_of) > now:
+            return False
+        # A lease that the state refused, though nobody was seen to hold it, is not asked for again at once.
+        return passed.verdict != "probing" or bool(passed.domains) or now >= passed.until
+
+    def _waited_for(self, now: float) -> tuple[list[float], bool]:
+        """When those who were passed by may be called, and whether one of them is being probed."""
+        untils: list[float] = []
+        probing = False
+        for candidate, passed in self._passed_by:
+            found = availability(candidate, self._standing_of, now)
+            if found.verdict == "cooling":
+                untils.append(found.until)
+            elif found.verdict == "probe":
+                probing = True
+                untils.append(max(passed.until, probe_held_until(found.domains, self._standing_of)))
+        return untils, probing
+
+    def _queue(self, now: float) -> Step | None:
         queue = self.route.queue
         free_at = min(at for _, at in self._at_limit)
-        retry_after = free_at - now if free_at < float("inf") else 1.0
+        retry_after = max(free_at - now, 0.0) if free_at < float("inf") else 1.0
         if self._queue_wait_until is None:
             if not queue.max_waiting:
-                return self._finish(GiveUp("queue_full", retry_after))
+                return self._without_queue(retry_after, now)
             self._queue_wait_until = now + queue.max_wait_seconds
         if now >= self._queue_wait_until:
             return self._finish(GiveUp("queue_timeout", retry_after))
         until = min(self.deadline, self._queue_wait_until)
         return Enqueue(tuple(candidate for candidate, _ in self._at_limit), until)
+
+    def _without_queue(self, retry_after: float, now: float) -> Step | None:
+        """Nobody may wait; but whose capacity came back while others were tried has a turn after all."""
+        free = [candidate for candidate, at in self._at_limit if at <= now]
+        if not free:
+            return self._finish(GiveUp("queue_full", retry_after))
+        self._at_limit = [pair for pair in self._at_limit if pair[0] not in free]
+        self._order, self._only_queue = iter(free), False
+        return None
 
     def _finish(self, end: Deliver | GiveUp) -> Deliver | GiveUp:
         self._end = end
@@ -309,6 +351,9 @@ class Plan:
         self._at_limit.append((call.candidate, free_at))
         self._current = None
         next_allowed = decisions.failover.retry and self._may_fail_over
+        if self._fallback is not None:
+            # It was to be tried again; whether another may be called is what was decided about its failure.
+            next_allowed = next_allowed and self._fallback.failover.retry
         if not next_allowed:
             # "Stop" for our own limit means: nobody else; the run waits for this one, unless a hard stop forbids it.
             self._only_queue = True
@@ -319,17 +364,16 @@ class Plan:
 
     def report_probed_elsewhere(self, call: Call, now: float) -> None:
         """The probe was not to be had: another run holds it, or the candidate is cooling again."""
-        standings = [standing for domain in call.probe if (standing := self._standing_of(domain)) is not None]
-        until = max((max(standing.probe_until, standing.cooling_until) for standing in standings), default=now)
-        # A lease that ends this moment is looked at again, but not in a busy loop.
+        until = probe_held_until(call.probe, self._standing_of)
+        seen = call.probe if until > now else ()
         until = max(until, now + MIN_COOLDOWN_SECONDS)
-        self._pass_by(call.candidate, Availability("cooling", until, "another run probes it"), now)
+        self._pass_by(call.candidate, Availability("probing", until, "another run probes it", seen), now)
 
     def report_admitted(self, candidate: RouteCandidate, queued_seconds: float) -> None:
         """The queue handed over the local capacity for ``candidate``: its turn begins."""
         self.record.queued_seconds += queued_seconds
         self._at_limit = [(other, at) for other, at in self._at_limit if other is not candidate]
-        self._current, self._admitted = candidate, True
+        self._current, self._admitted, self._only_queue = candidate, True, False
         self._not_before, self._fallback = 0.0, None
 
     def report_not_admitted(self, queued_seconds: float, *, full: bool, free_at: float, now: float) -> None:
@@ -383,20 +427,27 @@ class Plan:
         return "stop"
 
     def _last_usable(self, candidate: RouteCandidate, now: float) -> bool:
-        return not any(
-            availability(other, self._standing_of, now).verdict in ("usable", "probe")
-            for other in self.route.candidates
-            if other is not candidate
-        )
+        return not any(self._usable(other, now) for other in self.route.candidates if other is not candidate)
+
+    def _usable(self, candidate: RouteCandidate, now: float) -> bool:
+        found = availability(candidate, self._standing_of, now)
+        if found.verdict == "probe":
+            return probe_held_until(found.domains, self._standing_of) <= now
+        return found.verdict == "usable"
 
 
 def _failure(error: Exception) -> Failure:
     """Classify what a client raised; what is not a `ClientError` is nobody's word on anything but itself."""
     if isinstance(error, ClientError):
         info = classify(error.code, error.message, error.status)
-        return Failure(info, error.retryable, error.hint, error.scope, error.work, error.request_id, error)
+        return Failure(info, error.retryable, _clamped(error.hint), error.scope, error.work, error.request_id, error)
     info = classify("", redacted(str(error) or type(error).__name__), 0)
     return Failure(info, False, None, "candidate", "unknown", "", error)
+
+
+def _clamped(hint: float | None) -> float | None:
+    """A hint is never trusted: what is no number of seconds is none, and nothing is longer than a year."""
+    return min(hint, MAX_HINT_SECONDS) if hint is not None and hint >= 0 else None
 
 
 def _local_failure() -> Failure:

@@ -51,6 +51,12 @@ class Domains:
             case _:
                 return self.candidate
 
+    def within(self, scope: str) -> tuple[str, ...]:
+        """The domains that a failure of this scope says something of: its own, and what lies within."""
+        narrowest_first = ("candidate", "credential_model", "credential", "provider")
+        upto = narrowest_first.index(scope) if scope in narrowest_first else 0
+        return tuple(self.of(each) for each in narrowest_first[: upto + 1])
+
     def all(self) -> tuple[str, str, str, str]:
         """All four; whatever is held against one of them is held against the candidate."""
         return self.candidate, self.credential, self.credential_model, self.provider

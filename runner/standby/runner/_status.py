@@ -7,7 +7,7 @@ from typing import Any
 
 from standby.store import Standing
 
-from ._health import StandingOf, availability
+from ._health import StandingOf, availability, probe_held_until
 from ._route import Domains, Route, RouteCandidate
 
 _CLEAN = Standing()
@@ -60,7 +60,7 @@ def status_of(candidate: RouteCandidate, route: Route, standing_of: StandingOf, 
     status: str = found.verdict
     until, cause = found.until, found.cause
     if found.verdict == "probe":
-        until = max((standing_of(domain) or _CLEAN).probe_until for domain in found.domains)
+        until = probe_held_until(found.domains, standing_of)
         status, until = ("probing", until) if until > now else ("half_open", 0.0)
     demotion = own.demotion(now)
     restored_at = own.demotion_changes_at(now)
