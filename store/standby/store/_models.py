@@ -170,7 +170,7 @@ class FailoverPolicy(Policy):
     cooldown_multiplier: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
     """Each cooldown in a row is this much longer than the one before."""
     max_cooldown_seconds: PositiveSeconds = 3600.0
-    """No cooldown, grown or hinted by the server, is longer than this, in seconds, but for jitter of at most a tenth."""
+    """No cooldown, grown or hinted, is longer than this, in seconds, but for jitter of at most a tenth."""
     eject_after: Annotated[int, Field(ge=0)] = 5
     """This many failures in a row cool a candidate down whatever the action; 0 turns it off."""
 
