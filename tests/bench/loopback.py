@@ -30,6 +30,7 @@ STREAM_HEAD = (
 )
 BURST_WRITES = 8
 PACED_SECONDS = 0.0001
+THINKING_SECONDS = 0.002
 STREAM_ASKED = re.compile(rb'"stream"\s*:\s*true')
 
 
@@ -65,7 +66,7 @@ class Provider(asyncio.Protocol):
     """Answers every request whose head and body have come; paths under `/down` fail.
 
     Who asks for a stream gets one of `STREAM_CHUNKS` chunks: one write for each, under `/paced` one every
-    `PACED_SECONDS`, under `/burst` all in `BURST_WRITES` writes.
+    `PACED_SECONDS`, under `/burst` all in `BURST_WRITES` writes. Under `/thinking` it begins after `THINKING_SECONDS`.
     """
 
     def __init__(self) -> None:
@@ -84,7 +85,9 @@ class Provider(asyncio.Protocol):
             if len(self.got) < end + 4 + length:
                 return
             if STREAM_ASKED.search(self.got, end, end + 4 + length):
-                self.stream(iter(BURST if b" /burst" in head else STREAM), PACED_SECONDS if b" /paced" in head else 0.0)
+                writes = iter(BURST if b" /burst" in head else STREAM)
+                thinking = THINKING_SECONDS if b" /thinking" in head else 0.0
+                self.loop.call_later(thinking, self.stream, writes, PACED_SECONDS if b" /paced" in head else 0.0)
             else:
                 self.transport.write(DOWN if b" /down" in head else ANSWER)
             self.got = self.got[end + 4 + length :]

@@ -38,28 +38,32 @@ CAPACITY = 100
 
 @pytest.fixture
 def open_runner(open_pool):
-    """Makes runners of one model, `chat`, with a candidate for each address, over the library's pool."""
+    """Makes runners of one model, `chat`, with a candidate for each address; the first has the clocks of a test."""
 
     @asynccontextmanager
-    async def opened(*urls, policy=None, timeouts=None, pool=None, **model):
-        names = ["primary", "backup", "third"][: len(urls)]
-        own = {
-            "retryPolicy": {"maxAttempts": 1},
-            "rateLimitPolicy": {"concurrency": CAPACITY},
-            "timeouts": {"firstTokenSeconds": PATIENCE_SECONDS, "idleSeconds": PATIENCE_SECONDS, **(timeouts or {})},
-        }
-        candidates = [
-            {"id": name, "provider": name, "model": "m", "priority": rank, "runtime_policy": "own"}
-            for rank, name in enumerate(names)
-        ]
+    async def opened(*urls, policy=None, timeouts=None):
+        names = ["primary", "backup"][: len(urls)]
+        patient = {"firstTokenSeconds": PATIENCE_SECONDS, "idleSeconds": PATIENCE_SECONDS}
+        own = {"retryPolicy": {"maxAttempts": 1}, "rateLimitPolicy": {"concurrency": CAPACITY}}
         document = {
             "version": 1,
             "providers": {name: {"client": "openai", "base_url": url} for name, url in zip(names, urls, strict=True)},
             "runner_policies": {"own": {"failoverPolicy": {"ejectAfter": 0}, **(policy or {})}},
-            "runtime_policies": {"own": own},
-            "models": {"chat": {"runner_policy": "own", "candidates": candidates, **model}},
+            "runtime_policies": {
+                "primary": {**own, "timeouts": {**patient, **(timeouts or {})}},
+                "backup": {**own, "timeouts": patient},
+            },
+            "models": {
+                "chat": {
+                    "runner_policy": "own",
+                    "candidates": [
+                        {"id": name, "provider": name, "model": "m", "priority": rank, "runtime_policy": name}
+                        for rank, name in enumerate(names)
+                    ],
+                }
+            },
         }
-        async with open_pool(**(pool or {})) as connections:
+        async with open_pool() as connections:
             async with Runner(MemoryCatalog.from_mapping(document), http=connections) as runner:
                 with anyio.fail_after(PATIENCE_SECONDS):
                     yield runner
@@ -268,7 +272,8 @@ SSE = {"content-type": "text/event-stream"}
 async def test_before_the_first_content(open_runner, broken, outcome):
     """Whatever fails fails over, and the caller hears nothing of it; silence is cut by `firstTokenSeconds`."""
     async with FaultServer(broken) as primary, FaultServer(BACKUP) as backup:
-        async with open_runner(primary.url, backup.url, timeouts={"firstTokenSeconds": 0.2}) as runner:
+        timeouts = {"firstTokenSeconds": 0.2} if outcome == "timeout" else None
+        async with open_runner(primary.url, backup.url, timeouts=timeouts) as runner:
             heard = await hear(runner)
             assert (heard.text, heard.interrupted) == ("I am the backup", None)
             tried = heard.record.tries[0]
@@ -356,7 +361,7 @@ async def test_health_hears_of_a_break(open_runner):
 async def test_silence_after_the_answer(open_runner):
     """A server that has finished and does not hang up has answered."""
     async with FaultServer(Stream([ROLE, HELLO, STOP], ending="hang")) as server:
-        async with open_runner(server.url, timeouts={"idleSeconds": 0.05}) as runner:
+        async with open_runner(server.url, timeouts={"idleSeconds": 0.2}) as runner:
             heard = await hear(runner)
             assert (heard.text, heard.interrupted, heard.record.ending) == ("Hello", None, "answered")
             await server.until_open_connections(0)

@@ -1,10 +1,13 @@
 """Streamed runs: before the commit a failure is one like any other, after it nobody can take over."""
 
+from contextlib import asynccontextmanager, suppress
+
 import anyio
 import pytest
 
-from standby.runner import Request, RunFailed, StreamInterrupted
+from standby.runner import Block, Request, RunFailed, StreamInterrupted
 from standby.runner.testing import Fail, Slow, Streamed
+from standby.store import MemoryState, Succeeded
 from tests.runner.conftest import did, gateway
 
 pytestmark = pytest.mark.anyio
@@ -236,3 +239,105 @@ async def test_a_probe_is_settled_at_the_first_content():
         await anyio.sleep(1)
         assert (await stream(gate))[1].candidate == "a"
         tasks.cancel_scope.cancel()
+
+
+async def test_a_broken_stream_stays_broken():
+    """Who asks again is told again: it never ends as if it were complete."""
+    gate = gateway({"a": [Streamed("x", CUT)]})
+    async with gate.runner.stream(Request("chat", {})) as streamed:
+        await streamed.read()
+        for _ in range(2):
+            with pytest.raises(StreamInterrupted) as caught:
+                await streamed.read()
+            assert caught.value.partial == "x"
+        with pytest.raises(StreamInterrupted):
+            async for _ in streamed:
+                pass
+    assert len(streamed.record.tries) == 1
+
+
+class Scripted:
+    """A client whose stream is these events, as they are written; an exception among them is raised."""
+
+    def __init__(self, *events, finished=False):
+        self.events = list(events)
+        self.finished = finished
+        self.open = False
+        self.usage = None
+        self.request_id = ""
+
+    async def send(self, request):
+        raise AssertionError
+
+    async def aclose(self):
+        pass
+
+    @asynccontextmanager
+    async def stream(self, request):
+        self.open = True
+        try:
+            yield self
+        finally:
+            self.open = False
+
+    def commit(self):
+        pass
+
+    async def read(self):
+        if not self.events:
+            await anyio.sleep_forever()
+        event = self.events.pop(0)
+        if isinstance(event, Exception):
+            raise event
+        return Block(event, content=True)
+
+
+def with_client(gate, client):
+    """``gate`` with another client behind its first candidate."""
+    gate.runner._clients._factories["a"] = lambda _: client
+    return gate
+
+
+async def test_the_partial_text_is_what_can_be_read_of_what_was_passed_on():
+    """After the commit nobody looks: it need not be JSON, or a chunk."""
+    odd = [b"{", b"[]", b"1", b"{}", b'{"choices": 1}', b'{"choices": [1]}', b'{"choices": [{"delta": "x"}]}']
+    odd += [b'{"choices": [{"delta": {"content": ["x"]}}]}', b'{"choices": [{"delta": {"content": "Hi"}}]}']
+    odd += [b'{"choices": [{"index": 1, "delta": {"content": "no"}}]}', b'{"choices": [{"text": "!"}]}']
+    client = Scripted(b"".join(b"data: " + data + b"\n\n" for data in odd), CUT.error)
+    with pytest.raises(StreamInterrupted) as caught:
+        async with with_client(gateway({"a": []}), client).runner.stream(Request("chat", {})) as streamed:
+            while await streamed.read():
+                pass
+    assert caught.value.partial == "Hi!"
+
+
+@pytest.mark.parametrize(("finished", "ending"), [(True, "answered"), (False, "interrupted")])
+async def test_silence_after_the_answer_is_no_break(finished, ending):
+    """A provider that has finished and does not end its stream has answered."""
+    client = Scripted(b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n', finished=finished)
+    gate = with_client(gateway({"a": []}, timeouts={"idleSeconds": 4}), client)
+    with suppress(StreamInterrupted):
+        async with gate.runner.stream(Request("chat", {})) as streamed:
+            while await streamed.read():
+                pass
+    assert (streamed.record.ending, client.open) == (ending, False)
+
+
+async def test_a_stream_is_closed_where_its_success_cannot_be_told():
+    """Nothing is left open when the state fails at the commit."""
+
+    class Failing(MemoryState):
+        async def apply(self, effects):
+            if any(isinstance(effect, Succeeded) for effect in effects):
+                raise OSError("the store is gone")
+            await super().apply(effects)
+
+    policy = {"failoverPolicy": {"actions": {"provider_5xx": "cooldown_and_next"}, "cooldownSeconds": 10}}
+    gate = gateway(
+        {"a": [DOWN, Streamed("x", 100)], "b": []}, policy=policy, limits={"concurrency": 1}, state=Failing()
+    )
+    await stream(gate)
+    await anyio.sleep(20)
+    with pytest.raises(OSError, match="the store is gone"):
+        await stream(gate)
+    assert held(gate) == (0, 0)

@@ -7,13 +7,14 @@ tell something: a finish reason, a count of tokens, an error, the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 import anyio
 import orjson
-from ahocorasick_rs import BytesAhoCorasick
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from ._answers import Scrub, error_inside, unusable
 from ._errors import ClientError
@@ -36,26 +37,31 @@ _ERROR: Final = b'"error"'
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def _forms(key: str, values: Iterable[str]) -> Iterator[bytes]:
-    """How ``key`` is written where one of ``values`` follows; any unusual white space is a form of its own."""
-    for before, spaces in (("", " \t\n"), (":", "\t\n"), (": ", " \t\n")):
-        yield from (f'"{key}"{before}{space}'.encode() for space in spaces)
-    for value in values:
-        yield f'"{key}":{value}'.encode()
-        yield f'"{key}": {value}'.encode()
-
-
-_TELLING: Final = BytesAhoCorasick(
-    [
-        *_forms("finish_reason", '"'),
-        *_forms("usage", "{"),
-        *_forms("error", '{["t123456789'),
-        *_forms("object", ['"error"']),
-        *(DONE, b"\nevent: error", b"\nevent:error"),
-    ]
+_TELLING: Final = re.compile(
+    rb"""
+      "finish_reason" \s* : \s* "[^"]        # not null, and not empty
+    | "usage"         \s* : \s* \{
+    | "error"         \s* : (?! \s* null\b )
+    | "object"        \s* : \s* "error"
+    | \[DONE\]
+    | ^event
+    """,
+    re.VERBOSE | re.MULTILINE,
 )
-"""What only an event that tells something has: nearly all have a finish reason, but it is null. Inside of a text the
-quotes would be escaped. All begin with one of three bytes, which makes the scan three times as fast."""
+"""What only an event that tells something has. Inside of a text the quotes would be escaped."""
+
+_FINISH, _USAGE = b'"finish_reason"', b'"usage"'
+_LOOK_CLOSER: Final = BytesAhoCorasick(
+    [
+        *(_FINISH + b':"', _FINISH + b': "', _FINISH + b" ", _FINISH + b":  "),
+        *(_USAGE + b":{", _USAGE + b": {", _USAGE + b" ", _USAGE + b":  "),
+        *(_ERROR, DONE, b"\nevent"),
+        *(b'"\ndata', b":\ndata", b": \ndata"),
+    ],
+    matchkind=MatchKind.LeftmostFirst,
+)
+"""Where an event may tell something. Of so few words, the leftmost first, vector instructions do the search: they look
+through a chunk in a tenth of the time that the expression above takes."""
 
 
 class Answer(Protocol):
@@ -225,14 +231,11 @@ class OpenAIStream:
         """All that has come, as it came; only the events that tell something are taken apart."""
         raw = self._events[self._at :]
         self._forget_events()
-        found = _TELLING.find_matches_as_indexes(raw)
-        if raw.startswith(b"event"):  # which no line feed comes before
-            found.insert(0, (0, 0, 1))
-        if not found:
+        if not (places := _places(raw)):
             return Block(raw, content=True)
         kept: list[bytes] = []
         taken, seen = 0, 0
-        for _, _, place in found:
+        for place in places:
             if place <= seen:
                 continue  # in an event that was looked at
             before = raw.rfind(_END, seen, place)
@@ -243,7 +246,7 @@ class OpenAIStream:
                 kept += raw[taken:start], _LAST
                 self._finish()
                 break
-            if not event.data and event.type != "error":
+            if event.type != "error" and _TELLING.search(event.data) is None:
                 continue
             data = self._judged(event)
             if data is not None:
@@ -338,6 +341,16 @@ class OpenAIStream:
         )
         broken.__cause__ = error
         return broken
+
+
+def _places(raw: bytes) -> list[int]:
+    """Where, in whole events, to look closer: the end of what was found."""
+    # Tabs between a key and its value are too rare to be worth a word of their own.
+    if b"\t" in raw:
+        found = [match.end() for match in _TELLING.finditer(raw)]
+    else:
+        found = [end for _, _, end in _LOOK_CLOSER.find_matches_as_indexes(raw)]
+    return [1, *found] if raw.startswith(b"event") else found
 
 
 def _has_substance(delta: Mapping[str, object]) -> bool:

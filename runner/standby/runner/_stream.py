@@ -33,6 +33,9 @@ from ._route import RouteCandidate
 MAX_PARTIAL_BYTES: Final = 256 * 1024
 """How much of a stream is kept for `StreamInterrupted.partial`: memory is bounded, however long the stream."""
 
+MAX_HELD_BYTES: Final = 8 * 1024 * 1024
+"""How much is held back while the clock of a later commit runs; then the run commits."""
+
 
 @dataclass(slots=True)
 class Opened:
@@ -94,7 +97,7 @@ async def _until_commit(stream: ProviderStream, commit: Commit, now: Callable[[]
             case "bytes":
                 enough = size >= (commit.value or 0)
             case "seconds":
-                enough = now() - first_content_at >= (commit.value or 0)
+                enough = now() - first_content_at >= (commit.value or 0) or size >= MAX_HELD_BYTES
         if enough:
             return held, False
     return held, True
