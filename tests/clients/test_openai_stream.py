@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import anyio
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standby.clients import Block, ClientError, ProviderStream, Request, StreamingClient, Usage
@@ -629,6 +629,7 @@ async def facts(pieces, hide_usage):
     return before, after, error and (error.code, error.message), stream.usage, stream.finished
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(list(STREAMS)), st.lists(st.integers(0, 1500), max_size=12), ENDINGS, st.booleans(), st.booleans()
 )
