@@ -145,14 +145,16 @@ def table(title, costs):
 
 @pytest.mark.parametrize("pace", WRITES)
 def test_what_a_chunk_costs_beside_the_bare_libraries(pace):
-    """At most 1.5 times bare aiohttp, which only reads bytes; taken apart where chunks come as they are said."""
+    """At most 1.5 times the time of bare aiohttp, which only reads bytes; of the processor's time too where it is busy."""
     with provider() as url:
         costs = asyncio.run(measure(url + pace))
     table(f"A stream of {STREAM_CHUNKS} chunks in {WRITES[pace]}", costs)
-    bare = costs["bare aiohttp"]
-    assert costs["Standby, passed on"].cpu <= CHUNK_TARGET * bare.cpu
-    # Of many chunks in one write aiohttp makes no chunks: that is no comparison.
-    assert pace == "/burst" or costs["Standby, by chunks"].cpu <= CHUNK_TARGET * bare.cpu
+    bare, passed_on, by_chunks = (costs[name] for name in ("bare aiohttp", "Standby, passed on", "Standby, by chunks"))
+    # Of many chunks in one write aiohttp makes no chunks: taking them apart is no comparison there.
+    for ours in (passed_on,) if pace == "/burst" else (passed_on, by_chunks):
+        assert ours.wall <= CHUNK_TARGET * bare.wall
+        # Between paced chunks the processor sleeps, and what it costs to wake it is most of both figures: printed only.
+        assert pace == "/paced" or ours.cpu <= CHUNK_TARGET * bare.cpu
 
 
 def test_when_the_first_chunk_is_there():

@@ -7,9 +7,11 @@ between them.
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,7 +22,7 @@ from ._errors import ClientError
 from ._http import Host, seal
 from ._http_answer import HttpAnswer
 from ._openai_stream import OpenAIStream
-from ._openai_wire import answered, refused, written, written_as_stream
+from ._openai_wire import StreamedCall, answered, refused, written, written_as_stream
 from ._pool import Exchange, HttpPool
 from ._protocols import Request, Response
 
@@ -112,33 +114,47 @@ class OpenAIClient:
         if self._owns_pool:
             await self._pool.aclose()
 
-    @asynccontextmanager
-    async def stream(self, request: Request) -> AsyncGenerator[OpenAIStream, None]:
+    def stream(self, request: Request) -> AbstractAsyncContextManager[OpenAIStream]:
         """Make one call and read its answer as it comes: chat completions and completions.
 
         Raises:
             ClientError: On entering, for every way in which the call can fail before its answer begins.
         """
-        url = self._urls.get(request.endpoint) or self._url_of(request.endpoint)
+        return _Streaming(self, request)
+
+    def prepared_stream(self, request: Request) -> tuple[Exchange, StreamedCall]:
+        """A streamed call that is ready to be sent.
+
+        Raises:
+            ClientError: It cannot be sent.
+        """
         call = written_as_stream(request)
-        async with self._pool.open(
+        exchange = self._pool.open(
             "POST",
-            url,
+            self._urls.get(request.endpoint) or self._url_of(request.endpoint),
             self._sealed_for_streams,
             headers=_forwarded(request.headers) if request.headers else None,
             content=call.content,
             connect_seconds=self._connect_seconds,
-        ) as exchange:
-            if not 200 <= exchange.status < 300 or "json" in exchange.headers.get("content-type", ""):
-                raise await self._no_stream(request.endpoint, exchange)
-            yield OpenAIStream(
-                exchange,
-                choices=call.choices,
-                hide_usage=call.hide_usage,
-                may_end_without_finish=self._streams_may_end_without_finish,
-                now=self._clock(),
-                scrub=self._sealed.scrubbed,
-            )
+        )
+        return exchange, call
+
+    async def begun_stream(self, request: Request, exchange: Exchange, call: StreamedCall) -> OpenAIStream:
+        """The stream that an answer is.
+
+        Raises:
+            ClientError: It is none.
+        """
+        if not 200 <= exchange.status < 300 or "json" in exchange.headers.get("content-type", ""):
+            raise await self._no_stream(request.endpoint, exchange)
+        return OpenAIStream(
+            exchange,
+            choices=call.choices,
+            hide_usage=call.hide_usage,
+            may_end_without_finish=self._streams_may_end_without_finish,
+            now=self._clock(),
+            scrub=self._sealed.scrubbed,
+        )
 
     async def _no_stream(self, endpoint: str, exchange: Exchange) -> ClientError:
         """What it means that a whole answer came where a stream was asked for."""
@@ -160,6 +176,34 @@ class OpenAIClient:
             self._urls.clear()
         url = self._urls[endpoint] = f"{self._base_url}/{path}"
         return url
+
+
+class _Streaming:
+    """One streamed call, inside ``async with``.
+
+    Written out: `asynccontextmanager` would cost a twentieth of the time to the first chunk that is ours.
+    """
+
+    __slots__ = ("_client", "_exchange", "_request")
+
+    def __init__(self, client: OpenAIClient, request: Request) -> None:
+        self._client = client
+        self._request = request
+        self._exchange: Exchange
+
+    async def __aenter__(self) -> OpenAIStream:
+        self._exchange, call = self._client.prepared_stream(self._request)
+        await self._exchange.__aenter__()
+        try:
+            return await self._client.begun_stream(self._request, self._exchange, call)
+        except BaseException:
+            await self._exchange.__aexit__(*sys.exc_info())
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exchange.__aexit__(kind, error, trace)
 
 
 def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
