@@ -7,6 +7,8 @@ from pydantic import SecretStr
 
 from standby.clients import OpenAIClient
 
+pytest.register_assert_rewrite("tests.clients.openai_streams")
+
 KEY = "sk-test-0123456789abcdef"
 NOW = 1_700_000_000.0
 

@@ -1,11 +1,19 @@
 """Real sockets on both HTTP libraries; asyncio, because the server is."""
 
+from contextlib import asynccontextmanager
+
+import anyio
 import anyio.from_thread
 import pytest
 from pydantic import SecretStr
 
 from standby.clients import HttpPool, OpenAIClient, Request
 from standby.demo.faults import FaultServer
+from standby.runner import Runner
+from standby.store import MemoryCatalog
+
+PATIENCE_SECONDS = 30
+CAPACITY = 100
 
 
 @pytest.fixture
@@ -38,6 +46,44 @@ def ask():
         return await client.send(Request(model="gpt", body={"messages": []}))
 
     return asked
+
+
+@pytest.fixture
+def open_runner(open_pool):
+    """Makes runners of one model, `chat`, with a candidate for each address; the first has the clocks of a test."""
+
+    @asynccontextmanager
+    async def opened(*urls, policy=None, timeouts=None):
+        names = ["primary", "backup"][: len(urls)]
+        patient = {"firstTokenSeconds": PATIENCE_SECONDS, "idleSeconds": PATIENCE_SECONDS}
+        own = {"retryPolicy": {"maxAttempts": 1}, "rateLimitPolicy": {"concurrency": CAPACITY}}
+        document = {
+            "version": 1,
+            "providers": {name: {"client": "openai", "base_url": url} for name, url in zip(names, urls, strict=True)},
+            "runner_policies": {"own": {"failoverPolicy": {"ejectAfter": 0}, **(policy or {})}},
+            "runtime_policies": {
+                "primary": {**own, "timeouts": {**patient, **(timeouts or {})}},
+                "backup": {**own, "timeouts": patient},
+            },
+            "models": {
+                "chat": {
+                    "runner_policy": "own",
+                    "candidates": [
+                        {"id": name, "provider": name, "model": "m", "priority": rank, "runtime_policy": name}
+                        for rank, name in enumerate(names)
+                    ],
+                }
+            },
+        }
+        async with open_pool() as connections:
+            async with Runner(MemoryCatalog.from_mapping(document), http=connections) as runner:
+                with anyio.fail_after(PATIENCE_SECONDS):
+                    yield runner
+                capacities = [candidate.capacity for candidate in runner.route("chat").candidates]
+                assert [capacity.in_use for capacity in capacities] == [0] * len(names)
+            assert connections.in_use == 0
+
+    return opened
 
 
 @pytest.fixture
