@@ -155,7 +155,7 @@ def client_error_of(status: int, code: str = "", message: str = "") -> ClientErr
 def vendor_error(data: object) -> VendorError | None:
     """The error object in an answer, in any of the forms that vendors give it; `None` where there is none."""
     if isinstance(data, list) and data:
-        return vendor_error(cast("list[object]", data)[0])  # Google's OpenAI-compatible endpoint
+        data = cast("list[object]", data)[0]  # Google's OpenAI-compatible endpoint
     if not isinstance(data, dict):
         return None
     body = cast("dict[str, Any]", data)
@@ -246,8 +246,8 @@ def _said(error: Mapping[str, Any]) -> Iterator[object]:
 
 def _number(error: Mapping[str, Any]) -> int:
     for value in (error.get("code"), error.get("status"), error.get("status_code")):
-        text = str(value)
-        if isinstance(value, int | str) and len(text) == 3 and text.isascii() and text.isdigit() and text >= "400":
+        text = str(value) if isinstance(value, int | str) else ""  # what is nested deeply has no text
+        if len(text) == 3 and text.isascii() and text.isdigit() and text >= "400":
             return int(text)
     return 0
 
@@ -256,7 +256,10 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict | list) and value:  # FastAPI's `detail` is a list of findings
-        return orjson.dumps(value)[: 4 * _READ_CHARACTERS].decode(errors="replace")
+        try:
+            return orjson.dumps(value)[: 4 * _READ_CHARACTERS].decode(errors="replace")
+        except orjson.JSONEncodeError:  # it writes 254 levels and reads 1,024
+            return ""
     return ""
 
 

@@ -2,9 +2,12 @@
 
 A hint is a wish of somebody else's: it may be nonsense, negative, in the past, or a year away. What is no positive
 number becomes `None`; what is more than a year becomes a year. How far a hint is followed is the runner's policy.
+A point in time is one on the provider's clock: it is measured from the answer's own ``Date``, which was read off the
+same clock, so that it does not matter how far that clock and ours are apart. Durations need no clock.
 
-Sources: RFC 9110 section 10.2.3 (``Retry-After``), OpenAI's and Azure's ``retry-after-ms`` and ``x-ratelimit-reset-*``,
-Anthropic's ``anthropic-ratelimit-*-reset``, the IETF's ``RateLimit-Reset`` draft, Google's ``google.rpc.RetryInfo``.
+Sources: RFC 9110 sections 10.2.3 (``Retry-After``) and 6.6.1 (``Date``), OpenAI's and Azure's ``retry-after-ms`` and
+``x-ratelimit-reset-*``, Anthropic's ``anthropic-ratelimit-*-reset``, the IETF's ``RateLimit-Reset`` draft, Google's
+``google.rpc.RetryInfo``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ _GO_PART: Final = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|μs|ns)")
 _GO_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _EPOCH_SECONDS_FROM: Final = 1e9  # a time, not a duration: 2001, or 31 years
 _EPOCH_MILLISECONDS_FROM: Final = 1e12
+_MAX_SKEW_SECONDS: Final = 24 * 3600.0  # drift and mistaken time zones are less; 1970 is a clock that was never set
+_MAX_NUMBER: Final = 1e18  # an integer in JSON may be too large for a float
 
 
 def retry_hint(headers: Mapping[str, str], body: object, now: float, *, resets: bool = True) -> float | None:
@@ -36,15 +41,22 @@ def retry_hint(headers: Mapping[str, str], body: object, now: float, *, resets: 
     Args:
         headers: The answer's headers, names in lower case.
         body: The answer, decoded.
-        now: The time, in seconds since the epoch.
+        now: The time by our clock, in seconds since the epoch; it counts where the answer has no usable ``Date``.
         resets: Whether reset headers count. They come with every answer, and mean something where a limit was hit.
     """
+    since = _sent_at(headers, now)
     return (
         _bounded(_number(headers.get("retry-after-ms", "")), unit=1e-3)
-        or _bounded(_retry_after(headers.get("retry-after", ""), now))
+        or _bounded(_seconds_until(headers.get("retry-after", ""), since))
         or _bounded(_retry_info(body))
-        or (_bounded(_longest_reset(headers, now)) if resets else None)
+        or (_bounded(_longest_reset(headers, since)) if resets else None)
     )
+
+
+def _sent_at(headers: Mapping[str, str], now: float) -> float:
+    """When the answer was sent, by the provider's clock; by ours where it does not say, or cannot be right."""
+    sent = _http_date(headers.get("date", ""))
+    return now if sent is None or abs(sent - now) > _MAX_SKEW_SECONDS else sent
 
 
 def _bounded(seconds: float | None, unit: float = 1.0) -> float | None:
@@ -53,21 +65,13 @@ def _bounded(seconds: float | None, unit: float = 1.0) -> float | None:
     return min(seconds * unit, MAX_HINT_SECONDS)
 
 
-def _retry_after(text: str, now: float) -> float | None:
-    seconds = _number(text)
-    if seconds is not None:
-        return seconds if seconds < _EPOCH_SECONDS_FROM else _moment(text, now)
-    moment = _http_date(text)
-    return None if moment is None else moment - now
-
-
-def _longest_reset(headers: Mapping[str, str], now: float) -> float | None:
+def _longest_reset(headers: Mapping[str, str], since: float) -> float | None:
     exhausted: list[float] = []
     others: list[float] = []
     for name, text in headers.items():
         if "ratelimit" not in name or "reset" not in name:
             continue
-        seconds = _moment(text, now)
+        seconds = _seconds_until(text, since)
         if seconds is None or seconds <= 0:
             continue
         remaining = _number(headers.get(name.replace("reset", "remaining"), ""))
@@ -91,31 +95,39 @@ def _details(body: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _delay(detail: Mapping[str, Any]) -> float | None:
-    if not str(detail.get("@type", "")).endswith("RetryInfo"):
+    kind = detail.get("@type")
+    if not isinstance(kind, str) or not kind.endswith("RetryInfo"):
         return None
     delay = detail.get("retryDelay")
     if isinstance(delay, str):
         return _go_duration(delay)
     if isinstance(delay, dict):  # the message as its fields
         fields = cast("Mapping[str, object]", delay)
-        seconds = _number(str(fields.get("seconds", "0")))
-        nanoseconds = _number(str(fields.get("nanos", "0")))
+        seconds = _field(fields.get("seconds", 0))
+        nanoseconds = _field(fields.get("nanos", 0))
         return None if seconds is None or nanoseconds is None else seconds + nanoseconds * 1e-9
     return None
 
 
-def _moment(text: str, now: float) -> float | None:
-    """Seconds from now, of a duration or of a time."""
+def _field(value: object) -> float | None:
+    """A number in a body; protobuf writes those of 64 bits as text."""
+    if isinstance(value, str):
+        return _number(value)
+    return float(min(value, _MAX_NUMBER)) if isinstance(value, int | float) and value >= 0 else None
+
+
+def _seconds_until(text: str, since: float) -> float | None:
+    """Of a duration, its seconds; of a time, the seconds from `since` until then."""
     number = _number(text)
     if number is None:
         duration = _go_duration(text)
         if duration is not None:
             return duration
         moment = _iso_date(text) or _http_date(text)
-        return None if moment is None else moment - now
+        return None if moment is None else moment - since
     if number >= _EPOCH_MILLISECONDS_FROM:
-        return number / 1000 - now
-    return number - now if number >= _EPOCH_SECONDS_FROM else number
+        return number / 1000 - since
+    return number - since if number >= _EPOCH_SECONDS_FROM else number
 
 
 def _number(text: str) -> float | None:
@@ -132,10 +144,10 @@ def _go_duration(text: str) -> float | None:
 
 def _iso_date(text: str) -> float | None:
     text = text.strip()
-    if len(text) > _MAX_TEXT or "T" not in text.upper():
+    if len(text) > _MAX_TEXT or ":" not in text:  # a day alone is no time
         return None
     try:
-        return _timestamp(datetime.fromisoformat(text))
+        return _timestamp(datetime.fromisoformat(text.upper()))  # RFC 3339 allows "t" and "z"; Python 3.11 no "z"
     except ValueError:
         return None
 
