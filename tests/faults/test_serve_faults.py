@@ -153,7 +153,7 @@ async def test_many_callers_go_away():
         responses = await asyncio.gather(*(gateway.chat() for _ in range(count)))
         [status] = gateway.runner.statuses()
     assert [response.status_code for response in responses] == [200] * count
-    assert (status.status, status.failures_in_row, status.in_flight) == ("usable", 0, 0)
+    assert (status.status, status.failures_in_row, status.limits[0].in_flight) == ("usable", 0, 0)
 
 
 async def test_caller_leaves_in_the_middle_of_its_body():

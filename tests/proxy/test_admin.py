@@ -48,13 +48,16 @@ async def test_candidates():
         "restored_at": None,
         "failures_in_row": 0,
         "cooldowns_in_row": 0,
-        "in_flight": None,
+        "retry_budget": {},
+        "limits": [],
+        "waiting": 0,
         "domains": {
             "candidate": "candidate:chat/backup",
             "credential": "credential:backup",
             "credential_model": "credential_model:backup/m",
             "provider": "provider:backup",
         },
+        "told": ["It may be called."],
     }
 
 
@@ -87,7 +90,7 @@ async def test_disable_without_words():
     """No body is needed: an operator did it."""
     async with serving({"primary": []}) as proxy:
         response = await proxy.http.post("/admin/candidates/primary/disable")
-    assert response.json()["cause"] == "disabled by operator: "
+    assert response.json()["cause"] == "disabled by operator"
 
 
 async def test_enable():

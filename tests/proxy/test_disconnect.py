@@ -54,7 +54,7 @@ async def test_capacity_is_given_back():
         status = (await proxy.get("/admin/candidates")).json()["candidates"][0]
     assert response.status_code == 200
     assert response.headers["x-standby-queued-ms"] == "0"
-    assert (status["status"], status["failures_in_row"], status["in_flight"]) == ("usable", 0, 0)
+    assert (status["status"], status["failures_in_row"], status["limits"][0]["in_flight"]) == ("usable", 0, 0)
 
 
 async def test_run_is_recorded_as_abandoned():

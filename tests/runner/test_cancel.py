@@ -26,16 +26,10 @@ def long_run():
 
 def held(gate):
     """What is still taken."""
-    candidates = gate.runner.route("chat").candidates
-    return {
-        "calls": sum(client.in_flight for client in gate.clients.values()),
-        "capacity": sum(candidate.capacity.in_use for candidate in candidates),
-        "waiting": sum(candidate.capacity.waiting for candidate in candidates),
-        "probes": sum(1 for standing in gate.state.standings().values() if standing.probe_holder),
-    }
+    return {**gate.runner.held, "calls": sum(client.in_flight for client in gate.clients.values())}
 
 
-NOTHING = {"calls": 0, "capacity": 0, "waiting": 0, "probes": 0}
+NOTHING = {"calls": 0, "runs": 0, "extras": 0, "leases": 0, "waiting": 0, "probes": 0}
 
 
 @pytest.mark.parametrize("steps", range(8))

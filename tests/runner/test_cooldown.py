@@ -76,12 +76,40 @@ async def test_when_a_cooldown_ends_one_run_probes():
 
 
 async def test_a_probe_that_answers_closes_the_matter():
-    """Nothing is held against the candidate any more."""
+    """It is called like any other, and in time nothing is held against it any more."""
     gate = gateway({"a": [DOWN, answer()], "b": []}, policy=COOL_5XX)
     await gate.ask()
     await anyio.sleep(100)
+    assert (await gate.ask()).candidate == (await gate.ask()).candidate == "a"
+    await anyio.sleep(100)
     await gate.ask()
     assert gate.state.standing("candidate:chat/a") is None
+
+
+async def test_a_recovery_is_not_forgotten_at_once():
+    """Who comes and goes is cooled for longer each time; one time in a row is forgotten for each as long as it was out."""
+    gate = gateway({"a": [DOWN, answer(), DOWN, answer(), DOWN], "b": []}, policy=COOL_5XX, chance=lambda: 0.0)
+    seen = []
+    for healthy_seconds in (0, 0, 121):
+        await anyio.sleep(healthy_seconds)
+        await gate.ask()
+        seen.append(round(cooling_seconds(gate, "candidate:chat/a")))
+        await anyio.sleep(seen[-1] + 1)
+        await gate.ask()
+    assert seen == [60, 120, 120]
+
+
+async def test_a_failure_from_before_a_cooldown_is_old_news_after_the_recovery():
+    """A call that was under way all the while says nothing of how the candidate is now."""
+    gate = gateway({"a": [Slow(100, DOWN), DOWN, answer()], "b": []}, policy=COOL_5XX, timeouts={"attemptSeconds": 500})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gate.ask)
+        await anyio.sleep(1)
+        await gate.ask()
+        await anyio.sleep(70)
+        assert (await gate.ask()).candidate == "a"
+        before = gate.state.standing("candidate:chat/a")
+    assert gate.state.standing("candidate:chat/a") == before
 
 
 async def test_a_failed_probe_cools_again_whatever_the_action():

@@ -50,7 +50,7 @@ async def test_full_jitter_draws_each_wait_below_its_bound():
 
 async def test_a_hint_bounds_the_wait_from_below():
     """The provider's word is waited for where it is longer than the backoff."""
-    gate = gateway({"a": [limited(3), answer()]}, retry={"maxAttempts": 2, "backoff": STEADY})
+    gate = gateway({"a": [limited(3), answer()]}, retry={"maxAttempts": 2, "backoff": STEADY}, chance=lambda: 0.0)
     began = anyio.current_time()
     await gate.ask()
     assert anyio.current_time() - began == 3

@@ -24,9 +24,7 @@ async def stream(gate, **options):
 
 
 def held(gate):
-    candidates = gate.runner.route("chat").candidates
-    in_use = sum(candidate.capacity.in_use for candidate in candidates if candidate.capacity)
-    return in_use, sum(client.in_flight for client in gate.clients.values())
+    return gate.runner.held["leases"], sum(client.in_flight for client in gate.clients.values())
 
 
 async def test_the_events_of_the_first_candidate_with_content_are_the_answer():

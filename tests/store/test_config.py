@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from standby.store import InvalidConfig, MemoryCatalog, load, parse, read
+from standby.store import Hedge, InvalidConfig, MemoryCatalog, load, parse, read
 from standby.store._models import BUILT_IN_RUNNER_POLICIES, BUILT_IN_RUNTIME_POLICIES
 
 DATA = Path(__file__).parent / "data"
@@ -39,8 +39,8 @@ def errors(document: Any, **options: Any) -> list[str]:
     return [str(finding) for finding in caught.value.findings]
 
 
-def test_contract_document__supported_part():
-    """The contract's own document is read, but for what is not supported yet."""
+def test_contract_document():
+    """The contract's own document is read, all of it."""
     document = load(DATA / "gateway.yaml", environ=ENVIRON)
 
     assert document.server.port == 8080
@@ -53,6 +53,7 @@ def test_contract_document__supported_part():
     assert document.runner_policies["default"].failover_policy.max_cooldown_seconds == 3600
     assert document.runtime_policies["default"].retry_policy.backoff.jitter == "full"
     assert document.models["chat"].queue.max_waiting == 100
+    assert document.models["chat"].hedge == Hedge(after_seconds=4, max_extra=1)
     assert document.models["chat"].candidates[0].runtime_policy_override.retry_policy is not None
 
 
@@ -61,16 +62,6 @@ def test_languages(other: str):
     """YAML, TOML and JSON say the same."""
     assert load(DATA / other, environ=ENVIRON) == load(DATA / "gateway.yaml", environ=ENVIRON)
     assert read(DATA / other) == read(DATA / "gateway.yaml")
-
-
-def test_contract_document__unsupported_part():
-    """What is not supported yet is refused by name, all of it at once."""
-    with pytest.raises(InvalidConfig) as caught:
-        load(DATA / "contract.yaml", environ=ENVIRON)
-
-    assert [(finding.path, finding.message) for finding in caught.value.findings] == [
-        ("models.chat.hedge", "is not supported yet; leave it out"),
-    ]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +75,6 @@ def test_contract_document__unsupported_part():
         (("store", "url"), "postgresql://localhost/standby"),
         (("store", "state_url"), "valkey://localhost:6379/0"),
         (("store", "state_url"), "redis://localhost:6379/0"),
-        (("models", "chat", "hedge"), {"afterPercentile": 95}),
-        (("runner_policies", "default"), {"status": "observe"}),
     ],
 )
 def test_not_supported_yet(path: tuple[str, ...], value: Any):
@@ -257,9 +246,9 @@ def test_unknown_key__nothing_near():
 
 def test_unknown_key__not_offered_what_is_not_supported():
     """A key that would be refused is not suggested."""
-    (error,) = errors(changed("models", "chat", "hedg", to=1))
+    (error,) = errors(changed("providers", "openai", "api_kys", to=1))
 
-    assert "hedge" not in error
+    assert "api_keys" not in error
 
 
 def test_policy_keys__both_spellings():
@@ -316,8 +305,8 @@ def test_every_mistake_at_once():
         "providers.openai.api_key",
         "runtime_policies.default.retryPolicy.maxAttempt",
         "models.chat.runner_policy",
-        "models.chat.candidates[0].provider",
         "models.chat.hedge",
+        "models.chat.candidates[0].provider",
     ]
 
 

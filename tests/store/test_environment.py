@@ -188,10 +188,10 @@ def test_not_utf8():
 
 def test_not_supported_yet__from_the_environment():
     """A key that is not supported is refused, whether or not its variable is set."""
-    model = {"hedge": "${HEDGE}", "candidates": [{"id": "primary", "provider": "openai", "model": "gpt-4o"}]}
+    provider = {"client": "openai", "api_keys": "${KEYS}"}
 
-    assert "models.chat.hedge: is not supported yet; leave it out; found a value from ${HEDGE}" in errors(
-        {}, models={"chat": model}
+    assert "providers.openai.api_keys: is not supported yet; leave it out; found a value from ${KEYS}" in errors(
+        {}, providers={"openai": provider}
     )
 
 

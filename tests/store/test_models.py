@@ -13,6 +13,7 @@ from standby.store import (
     Commit,
     FailoverPolicy,
     HardStopPolicy,
+    Hedge,
     Model,
     PriorityDemotePolicy,
     RetryPolicy,
@@ -70,7 +71,12 @@ def test_category__case_and_padding(category: str):
         (RetryPolicy, {"maxAttempts": True}),
         (RetryPolicy, {"backoff": {"jitter": "some"}}),
         (RunnerPolicy, {"scopes": {"rate_limit": "host"}}),
-        (RunnerPolicy, {"status": "observe"}),
+        (RunnerPolicy, {"retryBudget": {"capacity": 0}}),
+        (RunnerPolicy, {"retryBudget": {"maxInFlightPercent": 101}}),
+        (Hedge, {}),
+        (Hedge, {"afterSeconds": 1, "afterPercentile": 95}),
+        (Hedge, {"afterPercentile": 100}),
+        (Hedge, {"afterSeconds": 1, "maxExtra": 0}),
         (RuntimePolicy, {"timeouts": {"idleSeconds": 0}}),
         (Commit, {"at": "bytes"}),
         (Commit, {"at": "first_content", "value": 5}),
@@ -83,9 +89,9 @@ def test_policy__refused(policy: Any, document: dict[str, Any]):
         policy.model_validate(document)
 
 
-@pytest.mark.parametrize("status", ["active", "", "disabled", "paused"])
+@pytest.mark.parametrize("status", ["active", "", "observe", "disabled", "paused"])
 def test_status(status: str):
-    """Every status but `observe` is taken; what is not active disables the policy."""
+    """Every status is taken; what is not active disables the policy."""
     assert RunnerPolicy.model_validate({"status": status}).status == status
 
 

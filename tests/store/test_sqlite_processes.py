@@ -121,7 +121,7 @@ async def test_what_ends_in_one_ends_in_the_others(stores):
     one, other = stores
     await one.apply([Cool(HERE, 10.0, 70.0, 1, "x"), Disable(HERE, 10.0, "ann", "maintenance")])
     await until(other, lambda standing: standing.disabled)
-    await other.apply([Enable(HERE, 11.0, "bob"), Succeeded(HERE, 12.0, 11.0)])
+    await other.apply([Enable(HERE, 11.0, "bob"), Succeeded(HERE, 12.0, 11.0), Succeeded(HERE, 99.0, 98.0)])
     await until(one, lambda standing: standing == Standing())
     assert one.standings() == {}
 

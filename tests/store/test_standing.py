@@ -128,7 +128,7 @@ def test_one_holder_has_the_probe_at_any_time(before, asked):
 @given(histories)
 def test_a_lease_that_is_returned_leaves_no_trace(before):
     """A cancelled probe changes nothing."""
-    standing = replace(after(*before), probe_holder="", probe_until=0.0)
+    standing = replace(after(*before), probe_holder="", probe_until=0.0, disabled_at=0.0)
     granted = leased(standing, "run_1", 1000.0, 1010.0)
     assert granted is not None
     assert returned(granted, "run_1") == standing

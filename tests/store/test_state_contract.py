@@ -148,10 +148,34 @@ async def test_a_success_of_an_older_attempt_proves_nothing(state):
 
 
 async def test_a_success_of_a_later_attempt_ends_the_cooldown(state):
-    """A probe that succeeds makes the domain well."""
+    """A probe that succeeds makes the domain well; how long it was out is remembered for as long as that."""
     await half_open(state, HERE)
     await state.apply([Succeeded(HERE, 31.0, 30.0)])
+    well = state.standing(HERE)
+    assert (well.cooling(31.0), well.half_open(31.0)) == (False, False)
+    assert [well.in_row(now) for now in (31.0, 40.9, 41.0)] == [1, 1, 0]
+    await state.apply([Succeeded(HERE, 42.0, 41.0)])
     assert state.standing(HERE) is None
+
+
+async def test_a_recheck_enables_what_a_policy_disabled(state):
+    """A success of an attempt that began when it was due does; an earlier one does not."""
+    await state.apply([Disable(HERE, 10.0, "policy", "insufficient_balance", 60.0)])
+    await state.apply([Succeeded(HERE, 50.0, 40.0)])
+    assert state.standing(HERE).disabled
+    assert [state.standing(HERE).half_open(now) for now in (59.0, 60.0)] == [False, True]
+    assert await state.lease_probe([HERE], "run_1", 61.0, 70.0)
+    await state.apply([Succeeded(HERE, 62.0, 61.0)])
+    assert state.standing(HERE) is None
+
+
+async def test_what_an_operator_disables_is_not_rechecked(state):
+    """Not even where a policy had disabled it before."""
+    await state.apply([Disable(HERE, 10.0, "policy", "insufficient_balance", 60.0)])
+    await state.apply([Disable(HERE, 20.0, "ann", "closed")])
+    standing = state.standing(HERE)
+    assert (standing.disabled_by, standing.half_open(100.0)) == ("ann", False)
+    assert not await state.lease_probe([HERE], "run_1", 61.0, 70.0)
 
 
 async def test_a_disablement_lasts_until_enabled(state):

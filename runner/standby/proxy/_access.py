@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from standby.store import CallerKey, RateLimitPolicy
+from standby.store import CallerKey, PriorityClass, RateLimitPolicy
 
 from ._refusals import Refusal
 
@@ -31,11 +31,13 @@ class Caller:
         name: For the record; empty where the server has no keys.
         models: The models it may use; `None` for all.
         rate_limit: What it may use of them.
+        priority: Its class where runs wait for local capacity.
     """
 
     name: str
     models: frozenset[str] | None
     rate_limit: RateLimitPolicy
+    priority: PriorityClass = "normal"
 
     def may_use(self, model: str) -> bool:
         """Whether this caller may ask for ``model``."""
@@ -52,7 +54,7 @@ class Callers:
         self._known = [
             (
                 _digest(key.key),
-                Caller(key.name, None if key.models is None else frozenset(key.models), key.rate_limit),
+                Caller(key.name, None if key.models is None else frozenset(key.models), key.rate_limit, key.priority),
             )
             for key in keys
         ]

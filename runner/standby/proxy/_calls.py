@@ -25,6 +25,7 @@ from standby.runner import (
     UnknownModel,
     estimated_tokens,
 )
+from standby.store import PriorityClass
 
 from ._access import Caller, Callers
 from ._answers import error_answer, record_headers
@@ -158,7 +159,7 @@ class Calls:
             return None
         tokens = estimated_tokens(body) if capacity.counts_tokens else 0
         now = self._runner.now()
-        taken = Limits.take(capacity, tokens, now)
+        taken = Limits.take((capacity,), tokens, now)
         if isinstance(taken, Refused):
             seconds = taken.free_at - now if taken.free_at < math.inf else None
             raise at_limit("key_rate_limit_exceeded", "This key is at its own rate limit.", seconds)
@@ -171,6 +172,7 @@ class _RunOptions(TypedDict):
     may_fail_over: bool
     run_id: str
     caller: str
+    priority: PriorityClass
 
 
 def _run_options(request: Request, options: Options, caller: Caller) -> _RunOptions:
@@ -180,6 +182,7 @@ def _run_options(request: Request, options: Options, caller: Caller) -> _RunOpti
         "may_fail_over": options.may_fail_over,
         "run_id": run_id_of(request),
         "caller": caller.name,
+        "priority": caller.priority,
     }
 
 

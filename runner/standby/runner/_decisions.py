@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 RETRY: Final = "model_runtime_policy_sets.retry_policy"
+BUDGET: Final = "gateway_runner_policies.retry_budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class Match:
     policy: str
     rule: str
     value: str
+
+    def __str__(self) -> str:
+        return f"{self.policy}.{self.rule} = {self.value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The shell of a run: it does what the plan says, tells the plan what came of it, and gives everything back.
 
-What is held for a run (local capacity, a probe's lease) is held in one place, `Run`, and is given back before the next
-step after a failure and at the end of the run, however it ends.
+What is held for a call (local capacity, a probe's lease) is held in one place, `Held`, and is given back before the
+next step after a failure and at the end of the run, however it ends.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from typing import Final, TypeVar, cast
 import anyio
 
 from standby.clients import Body, ClientError, InvalidBody, Request
-from standby.store import Effect, History, State
+from standby.store import Effect, History, PriorityClass, State
 
+from ._budget import Budgets
 from ._clock import Timeline
 from ._errors import NotTried, RunFailed
-from ._limits import Lease, Limits, Refused, Ticket, Waiting
+from ._latency import Latencies
+from ._limits import Lease, Limits, Refused
 from ._log import log_effects
-from ._plan import Call, Deliver, Enqueue, GiveUp, Plan, Wait
+from ._plan import Plan
+from ._queue import Queue, Ticket
 from ._record import LazyRecord, RunRecord
 from ._route import RouteCandidate
+from ._steps import Call, Deliver, Enqueue, GiveUp, Wait
 
 PROBE_LEASE_MARGIN_SECONDS: Final = 5.0
 CLEAN_UP_SECONDS: Final = 1.0
@@ -28,8 +32,10 @@ BYTES_PER_TOKEN: Final = 4
 
 T = TypeVar("T")
 Attempt = Callable[[RouteCandidate], Awaitable[T]]
-Report = Callable[[Call, float, float], tuple[Effect, ...]]
-"""Tells the plan of an answer: the call, when it began, and when the answer was there."""
+Report = Callable[[Call, T, float, float], tuple[Effect, ...]]
+"""Takes an answer, and tells the plan of it: the call, the answer, when the call began, and when the answer came."""
+Discard = Callable[[T], Awaitable[None]]
+"""Closes an answer that came when another had been heard."""
 
 
 class Driver:
@@ -37,26 +43,31 @@ class Driver:
 
     def __init__(self, state: State, history: History) -> None:
         self.limits = Limits()
+        self.queue = Queue()
+        self.budgets = Budgets()
+        self.latencies = Latencies()
         self._state = state
         self._history = history
-        self._queues: dict[str, Waiting] = {}
 
-    async def drive(self, run: Run, attempt: Attempt[T], report: Report) -> T:
+    async def drive(self, run: Run, attempt: Attempt[T], report: Report[T], discard: Discard[T] | None = None) -> T:
         """Do what the plan says until somebody answers; the one loop behind plain and streamed runs.
 
         Args:
             run: The run.
             attempt: Makes one call.
-            report: Tells the plan that it was answered.
+            report: Takes the answer, and tells the plan.
+            discard: Closes an answer that nobody needs; nothing need be done where left out.
 
         Raises:
             RunFailed: Nobody answered.
         """
+        self.budgets.runs += 1
+        run.counted = True
         answer: T | None = None
         while True:
             match step := run.plan.step(run.timeline.now()):
                 case Call():
-                    answer = await self._call(run, step, attempt, report)
+                    answer = await self._call(run, step, attempt, report, discard)
                 case Wait():
                     await self._wait(run, step)
                 case Enqueue():
@@ -76,30 +87,39 @@ class Driver:
     async def end(self, run: Run) -> None:
         """The run is over, however it ended: give everything back, and file the record."""
         run.record.ending = run.record.ending or "abandoned"
-        await self.give_back(run)
+        if run.counted:
+            run.counted = False
+            self.budgets.runs -= 1
+        run.plan.close()
+        await self.give_back(run, run.held)
         run.record.ended_at = run.timeline.now()
         self._history.add(LazyRecord(run.record))
 
-    async def give_back(self, run: Run) -> None:
+    async def give_back(self, run: Run, held: Held) -> None:
         """End the lease of local capacity and return the probe, as far as they are still held."""
-        lease, run.lease = run.lease, None
+        lease, held.lease = held.lease, None
         if lease is not None:
             if run.record.usage is not None:
                 lease.settle(run.record.usage.total_tokens)
-            lease.end(used=run.called)
-            if waiting := self._queues.get(run.record.model):
-                waiting.serve(run.timeline.now())
-        probe, run.probe = run.probe, ()
+            lease.end(used=held.called)
+            self.queue.serve([part.capacity for part in lease.parts], run.timeline.now())
+        probe, held.probe = held.probe, ()
         if probe:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
                 await self._state.return_probe(probe, run.record.run_id)
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
-    async def _call(self, run: Run, call: Call, attempt: Attempt[T], report: Report) -> T | None:
+    async def _call(
+        self, run: Run, call: Call, attempt: Attempt[T], report: Report[T], discard: Discard[T] | None
+    ) -> T | None:
         if not await self._prepare(run, call):
             return None
-        run.called = True
+        if run.plan.route.hedge is not None:
+            from ._hedge import hedged  # noqa: PLC0415 - it imports this module, and few models hedge
+
+            return await hedged(self, run, call, attempt, report, discard)
+        run.held.called = True
         began_at = run.timeline.now()
         answer: T | None = None
         error: Exception | None = None
@@ -116,39 +136,43 @@ class Driver:
             run.plan.report_abandoned(call, began_at, run.timeline.now())
             raise
         if clock.cancelled_caught:
-            error = _cut(call, began_at)
+            error = cut(call, began_at)
         now = run.timeline.now()
         if error is None:
-            await self.apply(report(call, began_at, now))
+            await self.apply(report(call, cast("T", answer), began_at, now))
         else:
-            await self.apply(run.plan.report_failure(call, error, began_at, now))
-            await self.give_back(run)
+            await self.failed(run, call, run.held, error, began_at)
         return answer
+
+    async def failed(self, run: Run, call: Call, held: Held, error: Exception, began_at: float) -> None:
+        """A call failed: what follows from it is made true, and what was held for it is free."""
+        await self.apply(run.plan.report_failure(call, error, began_at, run.timeline.now()))
+        await self.give_back(run, held)
 
     async def _prepare(self, run: Run, call: Call) -> bool:
         """Take the local capacity and the probe that the call needs; tell the plan where they are not to be had."""
-        capacity = call.candidate.capacity
+        capacities, held = call.candidate.capacities, run.held
         if not call.admitted:
-            await self.give_back(run)
-            if capacity is not None:
+            await self.give_back(run, held)
+            if capacities:
                 now = run.timeline.now()
-                taken = Limits.take(capacity, run.tokens(), now)
+                taken = self.queue.take(capacities, run.tokens(), now)
                 if isinstance(taken, Refused):
                     run.plan.report_refused(call, taken.free_at, now)
                     return False
-                run.lease, run.called = taken, False
+                held.lease, held.called = taken, False
         if call.probe:
             until = call.until + PROBE_LEASE_MARGIN_SECONDS
-            run.probe = call.probe
+            held.probe = call.probe
             if not await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until):
-                run.probe = ()
+                held.probe = ()
                 run.plan.report_probed_elsewhere(call, run.timeline.now())
-                await self.give_back(run)
+                await self.give_back(run, held)
                 return False
         return True
 
     async def _wait(self, run: Run, wait: Wait) -> None:
-        await self.give_back(run)
+        await self.give_back(run, run.held)
         generation = self._state.generation
         with anyio.CancelScope(deadline=run.timeline.deadline(wait.until)):
             if wait.for_health:
@@ -157,24 +181,23 @@ class Driver:
                 await anyio.sleep_forever()
 
     async def _enqueue(self, run: Run, enqueue: Enqueue) -> None:
-        await self.give_back(run)
-        queue = self._queues.setdefault(run.record.model, Waiting())
-        began_at = run.timeline.now()
+        await self.give_back(run, run.held)
+        model, began_at = run.record.model, run.timeline.now()
         woken = anyio.Event()
-        wants = [(candidate.key, candidate.capacity) for candidate in enqueue.candidates if candidate.capacity]
+        wants = [(candidate.key, candidate.capacities) for candidate in enqueue.candidates if candidate.capacities]
         ticket = Ticket(wants, run.tokens(), woken.set)
-        if len(queue) >= run.plan.route.queue.max_waiting:
+        if self.queue.length(model) >= run.plan.route.queue.max_waiting:
             run.plan.report_not_admitted(0.0, full=True, free_at=ticket.free_at(began_at), now=began_at)
             return
-        queue.join(ticket)
+        self.queue.join(ticket, model, run.priority, began_at)
         try:
-            await self._until_served(run, queue, ticket, woken, enqueue.until)
+            await self._until_served(run, ticket, woken, enqueue.until)
         finally:
             now = run.timeline.now()
-            queue.leave(ticket)
-            queue.serve(now)
+            self.queue.leave(ticket)
+            self.queue.serve(ticket.capacities(), now)
             if ticket.lease is not None:
-                run.lease, run.called = ticket.lease, False
+                run.held.lease, run.held.called = ticket.lease, False
         if ticket.lease is None:
             free_at = ticket.free_at(now)
             run.plan.report_not_admitted(now - began_at, full=False, free_at=free_at, now=now)
@@ -182,9 +205,9 @@ class Driver:
             candidate = next(candidate for candidate in enqueue.candidates if candidate.key == ticket.key)
             run.plan.report_admitted(candidate, now - began_at)
 
-    async def _until_served(self, run: Run, queue: Waiting, ticket: Ticket, woken: anyio.Event, until: float) -> None:
+    async def _until_served(self, run: Run, ticket: Ticket, woken: anyio.Event, until: float) -> None:
         while ticket.lease is None and (now := run.timeline.now()) < until:
-            queue.serve(now)
+            self.queue.serve(ticket.capacities(), now)
             # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due. What is
             # free already is kept for somebody who waits longer, and is handed over by them.
             free_at = ticket.free_at(now)
@@ -193,19 +216,40 @@ class Driver:
                 await woken.wait()
 
 
+class Held:
+    """What a call holds and must give back.
+
+    Attributes:
+        lease: Local capacity.
+        called: Whether that was used for a call.
+        probe: The half-open domains whose probe it has.
+    """
+
+    __slots__ = ("called", "lease", "probe")
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.called = False
+        self.probe: tuple[str, ...] = ()
+
+
 class Run:
-    """One run under way: what it asks for, and what it holds and must give back."""
+    """One run under way: what it asks for, and what it holds.
 
-    __slots__ = ("_body", "_request", "_tokens", "called", "lease", "plan", "probe", "record", "timeline")
+    Attributes:
+        held: What is held for the call that is under way, or the next one.
+        counted: Whether it counts as under way.
+    """
 
-    def __init__(self, plan: Plan, timeline: Timeline, request: Request) -> None:
+    __slots__ = ("_body", "_request", "_tokens", "counted", "held", "plan", "priority", "record", "timeline")
+
+    def __init__(self, plan: Plan, timeline: Timeline, request: Request, priority: PriorityClass) -> None:
         self.plan = plan
         self.record = plan.record
         self.timeline = timeline
-        self.lease: Lease | None = None
-        self.called = False
-        """Whether the lease was used for a call."""
-        self.probe: tuple[str, ...] = ()
+        self.priority: PriorityClass = priority
+        self.held = Held()
+        self.counted = False
         self._request = request
         self._body = Body(request.body)
         self._tokens: int | None = None
@@ -213,7 +257,7 @@ class Run:
     def request_for(self, candidate: RouteCandidate) -> Request:
         """What ``candidate`` is sent."""
         request = self._request
-        counted = request.count_tokens or (candidate.capacity is not None and candidate.capacity.counts_tokens)
+        counted = request.count_tokens or candidate.counts_tokens
         return Request(candidate.model, self._body, request.endpoint, request.headers, counted)
 
     def tokens(self) -> int:
@@ -236,7 +280,8 @@ def estimated_tokens(body: Body) -> int:
     return body.size // BYTES_PER_TOKEN + allowed
 
 
-def _cut(call: Call, began_at: float) -> ClientError:
+def cut(call: Call, began_at: float) -> ClientError:
+    """What it means that the clock of ``call`` cut it."""
     seconds = call.until - began_at
     if call.clock == "deadline":
         # The caller's time was over; that says nothing about the provider.

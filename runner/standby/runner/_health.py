@@ -4,8 +4,10 @@ A candidate is usable, cooling, half open or disabled, by the worst of what is h
 
 - Cooling ends by itself. What is known of it then is old: the candidate is half open, and one run probes it under a
   lease that expires, while the others keep to the next candidate.
-- A probe that succeeds closes the matter; one that fails cools the candidate again, for longer. One that is cancelled
+- A probe that succeeds ends the matter; one that fails cools the candidate again, for longer. One that is cancelled
   gives the lease back and changes nothing.
+- What a policy disabled comes back in the same way, where `recheckSeconds` says so; what an operator did, never.
+- A call that was under way when its candidate was cooled, and fails after it has recovered, is old news.
 - Local failures and those of the caller never touch a provider's health.
 """
 
@@ -37,7 +39,7 @@ class Availability:
     Attributes:
         verdict: ``usable``, ``probe`` (usable by the one run that gets the lease), ``probing`` (another run has it),
             ``cooling`` or ``disabled``.
-        until: When ``cooling`` or ``probing`` ends, in seconds since the epoch.
+        until: When ``cooling`` or ``probing`` ends, or a disablement is rechecked, in seconds since the epoch; else 0.
         cause: Why, in words.
         domains: The half-open domains that a probe must lease.
     """
@@ -59,8 +61,10 @@ def availability(candidate: RouteCandidate, standing_of: StandingOf, now: float)
         standing = standing_of(domain)
         if standing is None:
             continue
-        if standing.disabled:
-            return Availability("disabled", cause=f"disabled by {standing.disabled_by}: {standing.disabled_why}")
+        if standing.disabled and not standing.half_open(now):
+            why = f": {standing.disabled_why}" if standing.disabled_why else ""
+            cause = f"disabled by {standing.disabled_by}{why}"
+            return Availability("disabled", standing.recheck_at, cause)
         if standing.cooling(now):
             if standing.cooling_until > until:
                 until, cause = standing.cooling_until, standing.cooled_for
@@ -112,12 +116,14 @@ def effects_of_failure(
         return ()
     effects: list[Effect] = []
     own = candidate.domains.candidate
+    scope = candidate.cooldown.scopes.get(failed.category, "candidate")
+    if any(_old_news(failed, standing_of(domain)) for domain in (own, candidate.domains.of(scope))):
+        return ()
     ill = failed.blame not in NO_SIGN_OF_ILLNESS
     if ill:
         effects.append(Failed(own, now))
         effects += _soft_cooldowns(candidate, failed, standing_of, now)
     failover, demote = decisions.failover, decisions.demote
-    scope = candidate.cooldown.scopes.get(failed.category, "candidate")
     # What the provider holds against the request, a 403 for its content say, is no reason to leave out a credential.
     cooled = failed.blame != "request" or scope == "candidate"
     if failed.given_up and failover.action == "cooldown_and_next" and cooled:
@@ -125,7 +131,8 @@ def effects_of_failure(
         cause = _cause(failed.category, failover.reason, failover.match)
         effects.append(_cool(candidate, domain, failover.cooldown_seconds, cause, failed, standing_of, now))
     elif failed.given_up and failover.action == "disable_and_next":
-        effects.append(Disable(own, now, "policy", _cause(failed.category, failover.reason, failover.match)))
+        cause = _cause(failed.category, failover.reason, failover.match)
+        effects.append(Disable(own, now, "policy", cause, _recheck_at(candidate, now)))
     if demote is not None and demote.demote and failed.given_up:
         cause = _cause(failed.category, demote.reason, demote.match)
         effects.append(Demote(own, now, failed.began_at, demote.step, candidate.restore_seconds, cause))
@@ -139,7 +146,7 @@ def effects_of_success(
     return tuple(
         Succeeded(domain, now, began_at)
         for domain in candidate.domains.all()
-        if (standing := standing_of(domain)) is not None and (standing.cooldowns_in_row or standing.failures_in_row)
+        if (standing := standing_of(domain)) is not None and standing.heeds_success(now)
     )
 
 
@@ -147,6 +154,10 @@ def leaves_out(candidate: RouteCandidate, effects: Sequence[Effect]) -> bool:
     """Whether any of these effects leaves ``candidate`` out."""
     domains = candidate.domains.all()
     return any(isinstance(effect, Cool | Disable) and effect.domain in domains for effect in effects)
+
+
+def _old_news(failed: FailedTry, standing: Standing | None) -> bool:
+    return standing is not None and standing.recovered_at > 0 and failed.began_at < standing.cooled_at
 
 
 def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: StandingOf, now: float) -> list[Effect]:
@@ -157,7 +168,7 @@ def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: S
     concerned = candidate.domains.within(scope)
     # A probe proves nothing against what its failure does not concern: a 404 for the model says that the key is well.
     cools: list[Effect] = [
-        _cool(candidate, domain, base_seconds, f"{failed.category}: the probe failed", failed, standing_of, now)
+        _left_out_again(candidate, domain, base_seconds, failed, standing_of, now)
         for domain in failed.probe
         if domain in concerned
     ]
@@ -169,6 +180,26 @@ def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: S
             cause = f"{failed.category}: {in_row} failures in a row (ejectAfter {candidate.cooldown.eject_after})"
             cools.append(_cool(candidate, own, base_seconds, cause, failed, standing_of, now))
     return cools
+
+
+def _left_out_again(
+    candidate: RouteCandidate,
+    domain: str,
+    base_seconds: float,
+    failed: FailedTry,
+    standing_of: StandingOf,
+    now: float,
+) -> Effect:
+    """What a failed probe comes to."""
+    standing, cause = standing_of(domain), f"{failed.category}: the probe failed"
+    if standing is not None and standing.disabled:
+        return Disable(domain, now, "policy", cause, _recheck_at(candidate, now))
+    return _cool(candidate, domain, base_seconds, cause, failed, standing_of, now)
+
+
+def _recheck_at(candidate: RouteCandidate, now: float) -> float:
+    seconds = candidate.cooldown.recheck_seconds
+    return now + seconds if seconds else 0.0
 
 
 def _cool(
@@ -185,7 +216,7 @@ def _cool(
     if standing is not None:
         # Calls that were under way when the domain was cooled fail of the same incident: they do not count again.
         new_incident = failed.began_at >= standing.cooled_at
-        in_row = standing.cooldowns_in_row + 1 if new_incident else max(1, standing.cooldowns_in_row)
+        in_row = standing.in_row(now) + 1 if new_incident else max(1, standing.in_row(now))
     longest = max(candidate.cooldown.max_seconds, base_seconds)
     if failed.hint is not None:
         longest = candidate.cooldown.max_seconds
@@ -202,4 +233,4 @@ def _growth(multiplier: float, in_row: int) -> float:
 
 
 def _cause(category: str, reason: str, match: Match | None) -> str:
-    return f"{category}: {reason}" + (f" ({match.policy}.{match.rule} = {match.value})" if match else "")
+    return f"{category}: {reason}" + (f" ({match})" if match else "")

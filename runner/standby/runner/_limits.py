@@ -1,21 +1,26 @@
-"""Local capacity: what this process allows itself, and the queue of those who wait for it. Pure; told what time it is.
+"""Local capacity: what this process allows itself. Pure; told what time it is.
 
 - A minute is any sixty seconds, not the clock's: a window counts exactly what was taken in the last sixty seconds.
 - Tokens are taken by estimate before the call and settled from the provider's count after it.
-- Whoever waits is served first come, first served among those who can use what becomes free; a run that arrives later
-  takes nothing that somebody waits for. Capacity is handed over, not announced: who is woken already holds it.
+- A call may need capacity of several: its candidate's own, and what all that use the same key have together. It takes
+  all of it or none.
 - A lease is given back exactly once, whatever happens to its run.
+
+Who waits for capacity, and who goes first, is told in `_queue.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from standby.store import RateLimitPolicy
+
+if TYPE_CHECKING:
+    from ._queue import Ticket
 
 WINDOW_SECONDS: Final = 60.0
 
@@ -55,6 +60,11 @@ class Window:
             self._used += amount - taken.amount
             taken.amount = amount
 
+    def used(self, now: float) -> int:
+        """What was taken in the last sixty seconds."""
+        self._forget(now)
+        return self._used
+
     def _forget(self, now: float) -> None:
         while self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
             oldest = self._taken.popleft()
@@ -70,17 +80,21 @@ class _Taken:
 
 
 class Capacity:
-    """What one candidate, or one caller's key, may use: requests, tokens, concurrency."""
+    """What one candidate, one provider's key, or one caller's key may use: requests, tokens, concurrency.
 
-    __slots__ = ("_concurrency", "_in_use", "_requests", "_tokens", "waiting")
+    Attributes:
+        policy: The limits.
+        waiters: Who waits for it, whoever goes first at the front; kept by the queue.
+    """
+
+    __slots__ = ("_in_use", "_requests", "_tokens", "policy", "waiters")
 
     def __init__(self, policy: RateLimitPolicy) -> None:
+        self.policy = policy
+        self.waiters: list[Ticket] = []
         self._requests = Window(policy.requests_per_minute) if policy.requests_per_minute else None
         self._tokens = Window(policy.tokens_per_minute) if policy.tokens_per_minute else None
-        self._concurrency = policy.concurrency
         self._in_use = 0
-        self.waiting = 0
-        """How many tickets wait for this capacity."""
 
     @property
     def in_use(self) -> int:
@@ -92,59 +106,77 @@ class Capacity:
         """Whether a lease needs an estimate of tokens."""
         return self._tokens is not None
 
+    def used(self, now: float) -> tuple[int, int]:
+        """Requests and tokens of the last minute; 0 of what is not limited."""
+        return (
+            self._requests.used(now) if self._requests else 0,
+            self._tokens.used(now) if self._tokens else 0,
+        )
+
     def free_at(self, tokens: int, now: float) -> float:
-        """When a lease is next to be had: ``now``, or later; infinity where only a lease given back can tell."""
-        if self._concurrency is not None and self._in_use >= self._concurrency:
+        """When a part of a lease is next to be had: ``now``, or later; infinity where only one given back can tell."""
+        if self.policy.concurrency is not None and self._in_use >= self.policy.concurrency:
             return math.inf
         requests_at = self._requests.free_at(1, now) if self._requests else now
         tokens_at = self._tokens.free_at(tokens, now) if self._tokens else now
         return max(requests_at, tokens_at)
 
-    def take(self, tokens: int, now: float) -> Lease:
-        """Take a lease that `free_at` said is free."""
+    def take(self, tokens: int, now: float) -> Part:
+        """Take what `free_at` said is free."""
         self._in_use += 1
-        return Lease(
+        return Part(
             self,
             self._requests.take(1, now) if self._requests else None,
             self._tokens.take(tokens, now) if self._tokens else None,
         )
 
-    def settle(self, taken: _Taken, tokens: int) -> None:
-        """A lease's tokens turned out to be ``tokens``."""
-        if self._tokens:
-            self._tokens.settle(taken, tokens)
+    def settle(self, part: Part, tokens: int) -> None:
+        """The tokens of a part turned out to be ``tokens``."""
+        if self._tokens is not None and part.tokens is not None:
+            self._tokens.settle(part.tokens, tokens)
 
-    def give_back(self, unused_request: _Taken | None) -> None:
-        """A lease has ended; its request does not count where it was never made."""
+    def give_back(self, part: Part, *, used: bool) -> None:
+        """A part is over; what it was not ``used`` for counts for nothing."""
         self._in_use -= 1
-        if self._requests and unused_request is not None:
-            self._requests.settle(unused_request, 0)
+        if not used:
+            self.settle(part, 0)
+            if self._requests is not None and part.request is not None:
+                self._requests.settle(part.request, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a lease holds of one capacity."""
+
+    capacity: Capacity
+    request: _Taken | None
+    tokens: _Taken | None
 
 
 class Lease:
-    """A right to make one call now."""
+    """A right to make one call now.
 
-    __slots__ = ("_capacity", "_ended", "_request", "_tokens")
+    Attributes:
+        parts: What it holds of each capacity that the call needs.
+    """
 
-    def __init__(self, capacity: Capacity, request: _Taken | None, tokens: _Taken | None) -> None:
-        self._capacity = capacity
-        self._request = request
-        self._tokens = tokens
+    __slots__ = ("_ended", "parts")
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self.parts = parts
         self._ended = False
 
     def settle(self, tokens: int) -> None:
         """The provider counted ``tokens``."""
-        if self._tokens is not None:
-            self._capacity.settle(self._tokens, tokens)
+        for part in self.parts:
+            part.capacity.settle(part, tokens)
 
     def end(self, *, used: bool = True) -> None:
         """Give the lease back, once; where it was not ``used`` for a call, it counts for nothing."""
-        if self._ended:
-            return
-        self._ended = True
-        if not used:
-            self.settle(0)
-        self._capacity.give_back(None if used else self._request)
+        if not self._ended:
+            self._ended = True
+            for part in self.parts:
+                part.capacity.give_back(part, used=used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,79 +190,30 @@ class Refused:
     free_at: float
 
 
-class Ticket:
-    """One run's place in a queue; it is served when ``key`` and ``lease`` are set."""
-
-    __slots__ = ("key", "lease", "tokens", "wake", "wants")
-
-    def __init__(self, wants: Sequence[tuple[str, Capacity]], tokens: int, wake: Callable[[], None]) -> None:
-        self.wants = wants
-        self.tokens = tokens
-        self.wake = wake
-        self.key: str | None = None
-        self.lease: Lease | None = None
-
-    def free_at(self, now: float) -> float:
-        """When something that this ticket wants may next be free."""
-        return min(capacity.free_at(self.tokens, now) for _, capacity in self.wants)
-
-
-class Waiting:
-    """The runs that wait for local capacity, first come first."""
-
-    def __init__(self) -> None:
-        self._tickets: dict[Ticket, None] = {}
-
-    def __len__(self) -> int:
-        return len(self._tickets)
-
-    def join(self, ticket: Ticket) -> None:
-        """Wait behind everybody else."""
-        self._tickets[ticket] = None
-        for _, capacity in ticket.wants:
-            capacity.waiting += 1
-
-    def leave(self, ticket: Ticket) -> None:
-        """Wait no longer; nothing happens to who does not wait."""
-        if ticket in self._tickets:
-            del self._tickets[ticket]
-            for _, capacity in ticket.wants:
-                capacity.waiting -= 1
-
-    def serve(self, now: float) -> None:
-        """Hand what is free to whoever waited longest for it, and wake them."""
-        kept: set[Capacity] = set()
-        for ticket in list(self._tickets):
-            for key, capacity in ticket.wants:
-                if capacity not in kept and capacity.free_at(ticket.tokens, now) <= now:
-                    ticket.key, ticket.lease = key, capacity.take(ticket.tokens, now)
-                    self.leave(ticket)
-                    ticket.wake()
-                    break
-            else:
-                # Somebody who needs little must not for ever overtake somebody who needs much.
-                kept.update(capacity for _, capacity in ticket.wants)
+def free_at(capacities: Iterable[Capacity], tokens: int, now: float) -> float:
+    """When a lease of all of these is next to be had."""
+    return max((capacity.free_at(tokens, now) for capacity in capacities), default=now)
 
 
 class Limits:
-    """The capacities of all candidates of one runner, kept over reloads while their policy stays the same."""
+    """The capacities of one runner, or of a server's callers, kept over reloads while their policy stays the same."""
 
     def __init__(self) -> None:
-        self._capacities: dict[str, tuple[RateLimitPolicy, Capacity]] = {}
+        self._capacities: dict[str, Capacity] = {}
 
     def capacity(self, key: str, policy: RateLimitPolicy) -> Capacity | None:
         """The capacity of ``key``; `None` where the policy limits nothing."""
         if policy.concurrency is policy.requests_per_minute is policy.tokens_per_minute is None:
             return None
         known = self._capacities.get(key)
-        if known is None or known[0] != policy:
-            known = self._capacities[key] = (policy, Capacity(policy))
-        return known[1]
+        if known is None or known.policy != policy:
+            known = self._capacities[key] = Capacity(policy)
+        return known
 
     @staticmethod
-    def take(capacity: Capacity, tokens: int, now: float) -> Lease | Refused:
-        """A lease, unless none is free or somebody already waits for it."""
-        free_at = capacity.free_at(tokens, now)
-        if free_at <= now and not capacity.waiting:
-            return capacity.take(tokens, now)
-        return Refused(max(free_at, now))
+    def take(capacities: Sequence[Capacity], tokens: int, now: float) -> Lease | Refused:
+        """A lease of all of these, unless one has no room."""
+        at = free_at(capacities, tokens, now)
+        if at > now:
+            return Refused(at)
+        return Lease(tuple([capacity.take(tokens, now) for capacity in capacities]))

@@ -5,26 +5,31 @@ The rules of this file:
 1. `Plan.step` says what to do now; the shell does it and tells what came of it by exactly one of the ``report_*``
    methods, then asks for the next step. Plain and streamed runs are driven by the same steps.
 2. Every candidate has one turn. In its turn it is tried, and tried again while the retry decision, ``maxAttempts``, the
-   backoff and the deadline allow. What the failover decision says then happens to it, and the run goes on or stops.
+   retry budget, the backoff and the deadline allow. What the failover decision says then happens to it, and the run
+   goes on or stops.
 3. There is no wait before a failover. A run waits only for the same candidate (backoff, a hint), for the end of the
    earliest cooldown where all candidates are cooling, and in the queue where somebody is left out for local capacity.
-4. Nothing starts at or after the deadline.
+4. Nothing starts with less time left than it can use.
 5. What a failure does to a candidate's health is a value that the shell hands to the state before it asks for the next
    step, so that the run itself, like every other, passes by what it cooled.
+6. While a call is silent, `Plan.hedge` may name a second candidate to ask beside it: then each is reported for itself,
+   and the next step is asked for when nobody is under way any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
-from standby.clients import ClientError, redacted
+from standby.clients import Work
 from standby.store import Effect
 
-from ._classify import classify
+from ._budget import Budgets, Extra
 from ._decide import decide
-from ._decisions import Decisions
+from ._decisions import Decisions, RetryDecision
+from ._failure import failure_of, local_failure
 from ._health import (
     MIN_COOLDOWN_SECONDS,
     Availability,
@@ -36,63 +41,31 @@ from ._health import (
     leaves_out,
     probe_held_until,
 )
-from ._record import Did, Ending, Failure, RunRecord, Skip, Try
+from ._left_over import LeftOver
+from ._record import Did, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
+from ._steps import DELIVER, Call, Deliver, Enqueue, GiveUp, Step, Wait
 
-MAX_HINT_SECONDS: Final = 366 * 86400.0
+HINT_JITTER: Final = 0.1
+"""A hint is followed upward by at most this much, so that those who were told the same do not return together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """Try this candidate now.
+class Shared:
+    """What the runs of one runner have in common, and a plan asks of it.
 
     Attributes:
-        candidate: Whom.
-        until: When the try is to be cut, on the run's timeline.
-        clock: Whose clock that is: ``attemptSeconds``, ``firstTokenSeconds`` or ``deadline``.
-        probe: The half-open domains whose probe must be leased first; empty for an ordinary try.
-        admitted: Whether the queue already holds the local capacity for it.
+        standing_of: What is held against a failure domain.
+        budgets: The retry budgets.
+        slow_after: After how many seconds a candidate is slower than that percentile of its last answers; infinity
+            where too few are known.
+        chance: Returns a number in [0, 1), for backoff and jitter.
     """
 
-    candidate: RouteCandidate
-    until: float
-    clock: str
-    probe: tuple[str, ...] = ()
-    admitted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait until then; where ``for_health``, or until any standing changes."""
-
-    until: float
-    for_health: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Enqueue:
-    """Wait in the model's queue for the local capacity of one of these, until then at the latest."""
-
-    candidates: tuple[RouteCandidate, ...]
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Somebody answered: the run is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The run is over without an answer; somebody may be free in ``retry_after_seconds``."""
-
-    ending: Ending
-    retry_after_seconds: float | None = None
-
-
-Step = Call | Wait | Enqueue | Deliver | GiveUp
-
-DELIVER: Final = Deliver()
+    standing_of: StandingOf
+    budgets: Budgets
+    slow_after: Callable[[RouteCandidate, float], float]
+    chance: Callable[[], float]
 
 
 class Plan:
@@ -102,8 +75,7 @@ class Plan:
         route: What the run is pinned to.
         order: The candidates in this run's order.
         record: Where the run is told.
-        standing_of: What is held against a failure domain.
-        chance: Returns a number in [0, 1), for backoff and jitter.
+        shared: What it has in common with other runs.
         deadline: When the run must be over, on its timeline.
         may_fail_over: Whether another candidate may be called after one failed.
         streamed: Whether the answer is a stream; a try is then over at its first content.
@@ -114,8 +86,7 @@ class Plan:
         route: Route,
         order: Iterator[RouteCandidate],
         record: RunRecord,
-        standing_of: StandingOf,
-        chance: Callable[[], float],
+        shared: Shared,
         deadline: float,
         *,
         may_fail_over: bool = True,
@@ -124,23 +95,22 @@ class Plan:
         self.route = route
         self.record = record
         self.deadline = deadline
-        self._order = order
-        self._standing_of = standing_of
-        self._chance = chance
+        self._order: Iterator[RouteCandidate] = order
+        self._shared = shared
+        self._standing_of = shared.standing_of
         self._may_fail_over = may_fail_over
         self._streamed = streamed
         self._end: Deliver | GiveUp | None = None
         self._current: RouteCandidate | None = None
         self._admitted = False
         self._tries: dict[RouteCandidate, int] = {}
+        self._failed_domains: dict[str, Work] = {}
         self._not_before = 0.0
         self._fallback: Decisions | None = None
-        self._told_skips: set[tuple[str, str]] = set()
-        self._passed_by: list[tuple[RouteCandidate, Availability]] = []
-        self._at_limit: list[tuple[RouteCandidate, float]] = []
-        self._only_queue = False
-        self._health_wait_until: float | None = None
-        self._queue_wait_until: float | None = None
+        self._extra: Extra | None = None
+        self._hedges = 0
+        self._under_way: list[Call] = []
+        self._left_over_or_none: LeftOver | None = None
 
     # -- what to do --------------------------------------------------------------------------------------------
 
@@ -151,139 +121,158 @@ class Plan:
                 return self._finish(GiveUp("deadline"))
             candidate = self._current or self._next_turn()
             if candidate is None:
-                step = self._nobody_left(now)
-                if step is None:
-                    continue
-                return step
+                left = self._left_over.next(now)
+                if isinstance(left, GiveUp):
+                    return self._finish(left)
+                if isinstance(left, Wait | Enqueue):
+                    return left
+                self._order = iter(left)
+                continue
             found = availability(candidate, self._standing_of, now)
             if found.verdict not in ("usable", "probe"):
                 self._pass_by(candidate, found, now)
             elif now < self._not_before:
                 return Wait(self._not_before, for_health=True)
-            else:
+            elif self._is_worth_it(candidate, now):
                 return self._call(candidate, found, now)
         return self._end
 
+    @property
+    def over(self) -> bool:
+        """Whether the run has come to its end."""
+        return self._end is not None
+
+    @property
+    def _left_over(self) -> LeftOver:
+        # Made when it is first needed: the usual run leaves nobody out.
+        if self._left_over_or_none is None:
+            self._left_over_or_none = LeftOver(self.route, self.record, self._standing_of, self.deadline)
+        return self._left_over_or_none
+
     def _next_turn(self) -> RouteCandidate | None:
-        if not self._only_queue:
+        if self._left_over_or_none is None or not self._left_over_or_none.only_queue:
             self._current = next(self._order, None)
         self._not_before, self._fallback = 0.0, None
         return self._current
 
-    def _call(self, candidate: RouteCandidate, found: Availability, now: float) -> Call:
+    def _call(self, candidate: RouteCandidate, found: Availability, now: float, *, hedge: bool = False) -> Call:
         seconds, clock = candidate.attempt_seconds, "attemptSeconds"
         if self._streamed and candidate.first_token_seconds < seconds:
             seconds, clock = candidate.first_token_seconds, "firstTokenSeconds"
         until = now + seconds
         if self.deadline < until:
             until, clock = self.deadline, "deadline"
-        return Call(candidate, until, clock, found.domains, self._admitted)
+        extra, self._extra = self._extra, None
+        hedge_at = inf if self.route.hedge is None else now + self._hedge_after(candidate)
+        call = Call(candidate, until, clock, found.domains, self._admitted and not hedge, extra, hedge, hedge_at)
+        self._under_way.append(call)
+        return call
+
+    def _is_worth_it(self, candidate: RouteCandidate, now: float) -> bool:
+        """Whether there is the time for a try, and, where it would be a retry, the budget; else its turn is over."""
+        left, useful = self.deadline - now, self._useful_seconds(candidate)
+        if left < useful:
+            self._left_over.out_of_time = True
+            self._skip(candidate, "deadline", f"{left:.3g} s left, minUsefulSeconds {useful:g}", now)
+        elif self._failed_domains and self._extra is None and (refusal := self._pay_for(candidate)):
+            self._skip(candidate, "budget", f"{refusal.reason} ({refusal.match})", now)
+        else:
+            return True
+        self._give_extra_back()
+        self._current = None
+        return False
+
+    def _useful_seconds(self, candidate: RouteCandidate) -> float:
+        """The least time for a try; who has a shorter deadline than that wants its first try all the same."""
+        return min(candidate.min_useful_seconds, (self.deadline - self.record.began_at) / 2)
+
+    def _pay_for(self, candidate: RouteCandidate) -> RetryDecision | None:
+        """Pay for a try of somebody who shares a domain with what failed in this run; or why that is refused."""
+        for domain in candidate.domains.all():
+            if (work := self._failed_domains.get(domain)) is not None:
+                paid = self._shared.budgets.take(domain, work, candidate.retry_budget)
+                if isinstance(paid, RetryDecision):
+                    return paid
+                self._extra = paid
+                return None
+        return None
+
+    def _skip(self, candidate: RouteCandidate, reason: str, cause: str, now: float, until: float = 0.0) -> None:
+        skip = Skip(candidate.id, now, reason, until, cause)
+        if not any((told.candidate, told.cause) == (skip.candidate, skip.cause) for told in self.record.skips):
+            self.record.skips.append(skip)
 
     def _pass_by(self, candidate: RouteCandidate, found: Availability, now: float) -> None:
         self._admitted = False
+        self._give_extra_back()
         if self._fallback is not None:
             # Cooled or disabled, by this run or another, while it waited for its next try: its turn ends as the
             # failover decision of its last failure says.
             did = self._leave(self._fallback)
             self.record.tries[-1] = replace(self.record.tries[-1], did=did, why="left out while it waited")
             return
-        if (candidate.id, found.cause) not in self._told_skips:
-            self._told_skips.add((candidate.id, found.cause))
-            self.record.skips.append(Skip(candidate.id, now, found.verdict, found.until, found.cause))
-        self._passed_by.append((candidate, found))
+        self._skip(candidate, found.verdict, found.cause, now, found.until)
+        self._left_over.passed_by(candidate, found)
         self._current = None
-
-    def _nobody_left(self, now: float) -> Step | None:
-        """What to do when all have had their turn or were passed by; `None` where one of the latter has it now."""
-        if self._turns_again(now):
-            return None
-        if self._at_limit:
-            return self._queue(now)
-        standings = [availability(candidate, self._standing_of, now) for candidate in self.route.candidates]
-        ends = [found.until for found in standings if found.verdict == "cooling"]
-        untils, probing = self._waited_for(now)
-        retry_after = min([*ends, *untils], default=now) - now if ends or untils else None
-        ending: Ending = "exhausted" if self.record.attempts else "unavailable"
-        if not untils or any(found.verdict == "usable" for found in standings):
-            return self._finish(GiveUp(ending, retry_after))
-        if self._health_wait_until is None:
-            self._health_wait_until = min(self.deadline, now + self.route.queue.max_wait_seconds)
-        if now >= self._health_wait_until or (not probing and min(untils) >= self._health_wait_until):
-            return self._finish(GiveUp(ending, retry_after))
-        return Wait(min(*untils, self._health_wait_until), for_health=True)
-
-    def _turns_again(self, now: float) -> bool:
-        """Give their turn to those who were passed by and may be called now."""
-        again = [pair for pair in self._passed_by if not self._only_queue and self._may_go(*pair, now)]
-        self._passed_by = [pair for pair in self._passed_by if pair not in again]
-        self._order = iter([candidate for candidate, _ in again]) if again else self._order
-        return bool(again)
-
-    def _may_go(self, candidate: RouteCandidate, passed: Availability, now: float) -> bool:
-        found = availability(candidate, self._standing_of, now)
-        if found.verdict != "probe":
-            return found.verdict == "usable"
-        if probe_held_until(found.domains, self._standing_of) > now:
-            return False
-        # A lease that the state refused, though nobody was seen to hold it, is not asked for again at once.
-        return passed.verdict != "probing" or bool(passed.domains) or now >= passed.until
-
-    def _waited_for(self, now: float) -> tuple[list[float], bool]:
-        """When those who were passed by may be called, and whether one of them is being probed."""
-        untils: list[float] = []
-        probing = False
-        for candidate, passed in self._passed_by:
-            found = availability(candidate, self._standing_of, now)
-            if found.verdict == "cooling":
-                untils.append(found.until)
-            elif found.verdict == "probe":
-                probing = True
-                untils.append(max(passed.until, probe_held_until(found.domains, self._standing_of)))
-        return untils, probing
-
-    def _queue(self, now: float) -> Step | None:
-        queue = self.route.queue
-        free_at = min(at for _, at in self._at_limit)
-        retry_after = max(free_at - now, 0.0) if free_at < float("inf") else 1.0
-        if self._queue_wait_until is None:
-            if not queue.max_waiting:
-                return self._without_queue(retry_after, now)
-            self._queue_wait_until = now + queue.max_wait_seconds
-        if now >= self._queue_wait_until:
-            return self._finish(GiveUp("queue_timeout", retry_after))
-        until = min(self.deadline, self._queue_wait_until)
-        return Enqueue(tuple(candidate for candidate, _ in self._at_limit), until)
-
-    def _without_queue(self, retry_after: float, now: float) -> Step | None:
-        """Nobody may wait; but whose capacity came back while others were tried has a turn after all."""
-        free = [candidate for candidate, at in self._at_limit if at <= now]
-        if not free:
-            return self._finish(GiveUp("queue_full", retry_after))
-        self._at_limit = [pair for pair in self._at_limit if pair[0] not in free]
-        self._order, self._only_queue = iter(free), False
-        return None
 
     def _finish(self, end: Deliver | GiveUp) -> Deliver | GiveUp:
         self._end = end
         return end
 
+    # -- somebody else beside it -------------------------------------------------------------------------------
+
+    def hedge(self, now: float, has_capacity: Callable[[RouteCandidate], bool]) -> Call | None:
+        """Whom to ask while those under way are still silent; `None` where that is nobody, and nobody later either.
+
+        The next in the run's order who is of another provider, is well, has local capacity and the time to answer.
+        """
+        policy = self.route.hedge
+        if policy is None or self._end is not None or self._hedges >= policy.max_extra or not self._may_fail_over:
+            return None
+        rest = list(self._order)
+        suitable = (each for each in rest if self._may_hedge(each, now) and has_capacity(each))
+        candidate = next(suitable, None)
+        self._order = iter([each for each in rest if each is not candidate])
+        if candidate is None:
+            return None
+        # Whoever is silent pays: that work goes on, and may be billed as well.
+        silent = self._under_way[-1].candidate.domains.candidate
+        paid = self._shared.budgets.take(silent, "unknown", candidate.retry_budget)
+        if isinstance(paid, RetryDecision):
+            self._skip(candidate, "budget", f"no hedge: {paid.reason} ({paid.match})", now)
+            self._order = iter(rest)
+            return None
+        self._hedges += 1
+        self._extra = paid
+        return self._call(candidate, availability(candidate, self._standing_of, now), now, hedge=True)
+
+    def _may_hedge(self, other: RouteCandidate, now: float) -> bool:
+        return (
+            all(other.provider != call.candidate.provider for call in self._under_way)
+            and self.deadline - now >= self._useful_seconds(other)
+            and availability(other, self._standing_of, now).verdict == "usable"
+        )
+
+    def _hedge_after(self, candidate: RouteCandidate) -> float:
+        policy = self.route.hedge
+        if policy is None:
+            return inf
+        if policy.after_percentile is not None:
+            return self._shared.slow_after(candidate, policy.after_percentile)
+        return inf if policy.after_seconds is None else policy.after_seconds
+
     # -- what came of it ---------------------------------------------------------------------------------------
 
     def report_answer(self, call: Call, began_at: float, now: float) -> tuple[Effect, ...]:
         """The candidate answered; returns what that does to its health."""
-        effects = effects_of_success(call.candidate, began_at, self._standing_of, now)
-        self.record.tries.append(Try(call.candidate.id, self._count(call.candidate), began_at, now, effects=effects))
-        self.record.candidate = call.candidate.id
-        self._finish(DELIVER)
-        return effects
+        return self._succeeded(
+            call, began_at, now, effects_of_success(call.candidate, began_at, self._standing_of, now)
+        )
 
     def report_commit(self, call: Call, began_at: float, now: float) -> tuple[Effect, ...]:
         """The candidate's stream has content, and goes to the caller; a probe is settled, the rest at its end."""
         effects = effects_of_success(call.candidate, began_at, self._standing_of, now) if call.probe else ()
-        self.record.tries.append(Try(call.candidate.id, self._count(call.candidate), began_at, now, effects=effects))
-        self.record.candidate = call.candidate.id
-        self._finish(DELIVER)
-        return effects
+        return self._succeeded(call, began_at, now, effects)
 
     def report_end(self, call: Call, now: float) -> tuple[Effect, ...]:
         """The stream that the run committed to is complete."""
@@ -299,7 +288,7 @@ class Plan:
     def report_break(self, call: Call, error: Exception, now: float) -> tuple[Effect, ...]:
         """The stream that the run committed to broke: nobody can take over, but the candidate's health hears of it."""
         tried, candidate = self.record.tries[-1], call.candidate
-        failure = _failure(error)
+        failure = failure_of(error)
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
         failed = self._failed(call, failure, tried.began_at, given_up=True, now=now)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
@@ -308,6 +297,7 @@ class Plan:
             ended_at=now,
             failure=failure,
             decisions=decisions,
+            observed=_observed(candidate, failure),
             did="stop",
             why="the caller has had the first content",
             effects=tried.effects + effects,
@@ -317,17 +307,26 @@ class Plan:
     def report_failure(self, call: Call, error: Exception, began_at: float, now: float) -> tuple[Effect, ...]:
         """The call failed; returns what that does to the candidate's health, and to what shares it."""
         candidate = call.candidate
-        tries = self._count(candidate)
-        failure = _failure(error)
+        tries = self._over(call, refund=False)
+        failure = failure_of(error)
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
+        domain = candidate.domains.of(candidate.cooldown.scopes.get(failure.info.category, "candidate"))
         wait_seconds, why = self._wait_before_retry(candidate, tries, decisions, failure, now)
+        refusal: RetryDecision | None = None
         failed = self._failed(call, failure, began_at, given_up=wait_seconds is None, now=now)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
-        if wait_seconds is not None and leaves_out(candidate, effects):
-            # What it just did leaves it out: a wait for its next try would be a wait before a failover.
-            wait_seconds, why = None, "this failure leaves it out"
-            given_up = replace(failed, given_up=True)
-            effects = effects_of_failure(candidate, decisions, given_up, self._standing_of, now)
+        if wait_seconds is not None:
+            if leaves_out(candidate, effects):
+                # What it just did leaves it out: a wait for its next try would be a wait before a failover.
+                why = "this failure leaves it out"
+            elif refusal := self._pay_for_retry(domain, failure, candidate):
+                why = f"{refusal.reason} ({refusal.match})"
+            if why:
+                wait_seconds = None
+                effects = effects_of_failure(
+                    candidate, decisions, replace(failed, given_up=True), self._standing_of, now
+                )
+        self._failed_domains[domain] = failure.work
         if wait_seconds is not None:
             self._current, self._fallback, self._not_before = candidate, decisions, now + wait_seconds
             did: Did = "retry"
@@ -336,19 +335,37 @@ class Plan:
         if failure.blame == "caller" and now >= self.deadline:
             self._finish(GiveUp("deadline"))
         self.record.tries.append(
-            Try(candidate.id, tries, began_at, now, failure, decisions, did, why, effects, wait_seconds or 0.0)
+            Try(
+                candidate.id,
+                tries,
+                began_at,
+                now,
+                failure,
+                decisions,
+                did,
+                why,
+                effects,
+                wait_seconds or 0.0,
+                observed=_observed(candidate, failure),
+                refusal=refusal,
+                hedge=call.hedge,
+            )
         )
         return effects
 
-    def report_abandoned(self, call: Call, began_at: float, now: float) -> None:
-        """The caller went away during the call: it changes nobody's health."""
-        self.record.tries.append(Try(call.candidate.id, self._count(call.candidate), began_at, now, abandoned=True))
+    def report_abandoned(self, call: Call, began_at: float, now: float, why: str = "") -> None:
+        """Nobody waits for the call any more, the caller or a hedge that was heard: it changes nobody's health."""
+        tries = self._over(call, refund=not why)
+        self.record.tries.append(
+            Try(call.candidate.id, tries, began_at, now, why=why, abandoned=True, hedge=call.hedge)
+        )
 
     def report_refused(self, call: Call, free_at: float, now: float) -> None:
         """Our own limit left no capacity for the call; ``free_at`` is when there may be some."""
-        failure = _local_failure()
+        self._not_made(call)
+        failure = local_failure()
         decisions = decide(call.candidate.rules, failure.info, retryable=True, local=True)
-        self._at_limit.append((call.candidate, free_at))
+        self._left_over.at_limit(call.candidate, free_at)
         self._current = None
         next_allowed = decisions.failover.retry and self._may_fail_over
         if self._fallback is not None:
@@ -356,14 +373,15 @@ class Plan:
             next_allowed = next_allowed and self._fallback.failover.retry
         if not next_allowed:
             # "Stop" for our own limit means: nobody else; the run waits for this one, unless a hard stop forbids it.
-            self._only_queue = True
+            self._left_over.only_queue = True
             if decisions.failover.reason == "hard_stop_policy":
-                self._finish(GiveUp("stopped", free_at - now if free_at < float("inf") else None))
+                self._finish(GiveUp("stopped", free_at - now if free_at < inf else None))
         did: Did = "next" if next_allowed else "stop"
         self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did))
 
     def report_probed_elsewhere(self, call: Call, now: float) -> None:
         """The probe was not to be had: another run holds it, or the candidate is cooling again."""
+        self._not_made(call)
         until = probe_held_until(call.probe, self._standing_of)
         seen = call.probe if until > now else ()
         until = max(until, now + MIN_COOLDOWN_SECONDS)
@@ -372,18 +390,32 @@ class Plan:
     def report_admitted(self, candidate: RouteCandidate, queued_seconds: float) -> None:
         """The queue handed over the local capacity for ``candidate``: its turn begins."""
         self.record.queued_seconds += queued_seconds
-        self._at_limit = [(other, at) for other, at in self._at_limit if other is not candidate]
-        self._current, self._admitted, self._only_queue = candidate, True, False
+        self._left_over.admitted(candidate)
+        self._current, self._admitted = candidate, True
         self._not_before, self._fallback = 0.0, None
 
     def report_not_admitted(self, queued_seconds: float, *, full: bool, free_at: float, now: float) -> None:
         """The queue was full, or the wait in it ran out."""
         self.record.queued_seconds += queued_seconds
-        retry_after = free_at - now if free_at < float("inf") else 1.0
+        retry_after = free_at - now if free_at < inf else 1.0
         if full or now < self.deadline:
             self._finish(GiveUp("queue_full" if full else "queue_timeout", retry_after))
 
-    # -- what follows from a failure ---------------------------------------------------------------------------
+    def close(self) -> None:
+        """The run is over, however it ended: what was paid for and not used is given back."""
+        self._give_extra_back()
+
+    # -- what follows from it ----------------------------------------------------------------------------------
+
+    def _succeeded(self, call: Call, began_at: float, now: float, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+        candidate = call.candidate
+        tries = self._over(call, refund=True)
+        if self._shared.budgets.owing:
+            self._shared.budgets.succeeded(candidate.domains.all())
+        self.record.tries.append(Try(candidate.id, tries, began_at, now, effects=effects, hedge=call.hedge))
+        self.record.candidate = candidate.id
+        self._finish(DELIVER)
+        return effects
 
     def _failed(self, call: Call, failure: Failure, began_at: float, *, given_up: bool, now: float) -> FailedTry:
         return FailedTry(
@@ -394,13 +426,34 @@ class Plan:
             given_up=given_up,
             probe=call.probe,
             last_usable=lambda: self._last_usable(call.candidate, now),
-            chance=self._chance(),
+            chance=self._shared.chance(),
         )
 
-    def _count(self, candidate: RouteCandidate) -> int:
+    def _over(self, call: Call, *, refund: bool) -> int:
+        """A call is over; returns which try of its candidate it was."""
         self._admitted = False
-        self._tries[candidate] = tries = self._tries.get(candidate, 0) + 1
+        self._under_way.remove(call)
+        if call.extra is not None:
+            self._shared.budgets.end(call.extra, refund=refund)
+        self._tries[call.candidate] = tries = self._tries.get(call.candidate, 0) + 1
         return tries
+
+    def _not_made(self, call: Call) -> None:
+        self._under_way.remove(call)
+        if call.extra is not None:
+            self._shared.budgets.end(call.extra, refund=True)
+
+    def _give_extra_back(self) -> None:
+        extra, self._extra = self._extra, None
+        if extra is not None:
+            self._shared.budgets.end(extra, refund=True)
+
+    def _pay_for_retry(self, domain: str, failure: Failure, candidate: RouteCandidate) -> RetryDecision | None:
+        paid = self._shared.budgets.take(domain, failure.work, candidate.retry_budget)
+        if isinstance(paid, RetryDecision):
+            return paid
+        self._extra = paid
+        return None
 
     def _wait_before_retry(
         self, candidate: RouteCandidate, tries: int, decisions: Decisions, failure: Failure, now: float
@@ -408,13 +461,16 @@ class Plan:
         """How long to wait before the same candidate is tried again; `None`, and why, where it is not."""
         if not decisions.retry.retry:
             return None, ""
+        if self._under_way:
+            return None, "another call is under way"
         if tries >= candidate.max_attempts:
             return None, f"maxAttempts {candidate.max_attempts}"
         hint = failure.hint or 0.0
         if hint > candidate.backoff.max_seconds:
             return None, f"asked to wait {hint:g} s, longer than backoff.maxSeconds {candidate.backoff.max_seconds:g}"
-        wait_seconds = max(hint, candidate.backoff_seconds(tries, self._chance()))
-        if now + wait_seconds >= self.deadline:
+        chance = self._shared.chance()
+        wait_seconds = max(hint * (1 + HINT_JITTER * chance), candidate.backoff_seconds(tries, chance))
+        if now + wait_seconds + self._useful_seconds(candidate) >= self.deadline:
             return None, "the deadline comes before the next try"
         return wait_seconds, ""
 
@@ -436,20 +492,7 @@ class Plan:
         return found.verdict == "usable"
 
 
-def _failure(error: Exception) -> Failure:
-    """Classify what a client raised; what is not a `ClientError` is nobody's word on anything but itself."""
-    if isinstance(error, ClientError):
-        info = classify(error.code, error.message, error.status)
-        return Failure(info, error.retryable, _clamped(error.hint), error.scope, error.work, error.request_id, error)
-    info = classify("", redacted(str(error) or type(error).__name__), 0)
-    return Failure(info, False, None, "candidate", "unknown", "", error)
-
-
-def _clamped(hint: float | None) -> float | None:
-    """A hint is never trusted: what is no number of seconds is none, and nothing is longer than a year."""
-    return min(hint, MAX_HINT_SECONDS) if hint is not None and hint >= 0 else None
-
-
-def _local_failure() -> Failure:
-    error = ClientError("rate_limit", "local capacity exceeded", retryable=True, scope="local", work="not_sent")
-    return Failure(classify("rate_limit", error.message, 0), True, None, "local", "not_sent", "", error)
+def _observed(candidate: RouteCandidate, failure: Failure) -> Decisions | None:
+    """What a policy that only observes would have decided."""
+    rules = candidate.rules.observed
+    return None if rules is None else decide(rules, failure.info, retryable=failure.retryable)

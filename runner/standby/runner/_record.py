@@ -10,7 +10,7 @@ from standby.clients import Blame, Usage, Work
 from standby.store import Effect
 
 from ._classify import FailureInfo
-from ._decisions import Decisions, Match
+from ._decisions import Decisions, Match, RetryDecision
 
 Did = Literal["retry", "next", "stop"]
 Ending = Literal[
@@ -73,7 +73,10 @@ class Try:
         did: What the run then did, and ``why`` where that is not what the retry decision says.
         effects: What was done to the candidate's health, and to what shares it.
         wait_seconds: How long the run waited before it tried the same candidate again.
-        abandoned: Whether the caller went away during the try.
+        abandoned: Whether nobody waited for the try any more: the caller went away, or a hedge was heard first.
+        observed: What a policy that only observes would have decided.
+        refusal: Why a retry that was decided on was not paid for by the retry budget.
+        hedge: Whether it was made beside another try that was still silent.
     """
 
     candidate: str
@@ -87,6 +90,9 @@ class Try:
     effects: tuple[Effect, ...] = ()
     wait_seconds: float = 0.0
     abandoned: bool = False
+    observed: Decisions | None = None
+    refusal: RetryDecision | None = None
+    hedge: bool = False
 
     @property
     def outcome(self) -> str:
@@ -111,7 +117,8 @@ class Skip:
     Attributes:
         candidate: The candidate's id.
         at: When the run passed it by.
-        reason: ``cooling``, ``probing`` (another run has the probe) or ``disabled``.
+        reason: ``cooling``, ``probing`` (another run has the probe), ``disabled``, ``budget`` (the retry budget did not
+            pay for it) or ``deadline`` (too little time was left).
         until: When that ends; 0 where nobody knows.
         cause: Why, in words.
     """
@@ -183,6 +190,10 @@ def _try_as_dict(tried: Try, began_at: float) -> dict[str, Any]:
         "took_ms": round((tried.ended_at - tried.began_at) * 1000, 3),
         "outcome": tried.outcome,
     }
+    if tried.hedge:
+        told["hedge"] = True
+    if tried.abandoned and tried.why:
+        told["why"] = tried.why
     if tried.failure is not None and tried.decisions is not None:
         failure, decisions = tried.failure, tried.decisions
         told |= {
@@ -194,17 +205,25 @@ def _try_as_dict(tried: Try, began_at: float) -> dict[str, Any]:
                 "work": failure.work,
                 "request_id": failure.request_id,
             },
-            "decisions": {
-                "retry": asdict(decisions.retry),
-                "failover": asdict(decisions.failover),
-                "demote": None if decisions.demote is None else asdict(decisions.demote),
-            },
+            "decisions": _decisions_as_dict(decisions),
             "did": tried.did,
             "why": tried.why,
             "wait_ms": round(tried.wait_seconds * 1000),
             "effects": [{"effect": type(effect).__name__.lower(), **asdict(effect)} for effect in tried.effects],
         }
+    if tried.refusal is not None:
+        told["refusal"] = asdict(tried.refusal)
+    if tried.observed is not None:
+        told["observed"] = _decisions_as_dict(tried.observed)
     return told
+
+
+def _decisions_as_dict(decisions: Decisions) -> dict[str, Any]:
+    return {
+        "retry": asdict(decisions.retry),
+        "failover": asdict(decisions.failover),
+        "demote": None if decisions.demote is None else asdict(decisions.demote),
+    }
 
 
 class LazyRecord(Mapping[str, Any]):

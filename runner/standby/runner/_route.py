@@ -17,8 +17,10 @@ from standby.store import (
     Candidate,
     Commit,
     FailoverPolicy,
+    Hedge,
     Model,
     Queue,
+    RetryBudget,
     RunnerPolicy,
     RuntimePolicy,
     Snapshot,
@@ -27,7 +29,7 @@ from standby.store import (
 )
 
 from ._limits import Capacity, Limits
-from ._rules import DEFAULT_COOLDOWN_SECONDS, Rules, compile_rules
+from ._rules import DEFAULT_COOLDOWN_SECONDS, Rules, compile_rules, is_active
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class CooldownPolicy:
     max_seconds: float
     eject_after: int
     eject_seconds: float
+    recheck_seconds: float
     scopes: Mapping[str, str]
 
 
@@ -84,10 +87,14 @@ class RouteCandidate:
         client: Who calls it.
         rules: Its compiled policies.
         max_attempts: Tries of it in one run, the first included.
-        capacity: Its local limits; `None` where it has none.
+        capacities: Its local limits, its own and those of its provider's key; empty where it has none.
+        capacity_of_key: The latter.
+        counts_tokens: Whether one of them needs an estimate of tokens.
+        retry_budget: What bounds its retries.
         attempt_seconds: The clock of one try.
         first_token_seconds: The clock of a stream until its first content.
         idle_seconds: The clock between two reads of a stream, from then on.
+        min_useful_seconds: No try is started with less time left.
     """
 
     id: str
@@ -103,10 +110,14 @@ class RouteCandidate:
     backoff: Backoff
     cooldown: CooldownPolicy
     restore_seconds: float
-    capacity: Capacity | None
+    capacities: tuple[Capacity, ...]
+    capacity_of_key: Capacity | None
+    counts_tokens: bool
+    retry_budget: RetryBudget
     attempt_seconds: float
     first_token_seconds: float
     idle_seconds: float
+    min_useful_seconds: float
 
     def backoff_seconds(self, tries: int, chance: float) -> float:
         """How long to wait after the ``tries``-th try of this candidate failed; ``chance`` is in [0, 1)."""
@@ -127,6 +138,7 @@ class Route:
     total_seconds: float
     queue: Queue
     commit: Commit
+    hedge: Hedge | None
 
 
 def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderClient], limits: Limits) -> Route:
@@ -143,6 +155,7 @@ def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderC
         total_seconds=model.timeouts.total_seconds,
         queue=model.queue,
         commit=model.commit,
+        hedge=model.hedge,
     )
 
 
@@ -158,6 +171,9 @@ def _candidate(
     policies = effective_policies(snapshot, model, candidate)
     gateway, runtime, override = policies.runner_policy, policies.runtime_policy, policies.failover_override
     key = f"{model_name}/{candidate.id}"
+    of_key = limits.capacity(f"credential:{candidate.provider}", snapshot.providers[candidate.provider].rate_limit)
+    own = limits.capacity(key, runtime.rate_limit_policy)
+    capacities = tuple(capacity for capacity in (own, of_key) if capacity is not None)
     return RouteCandidate(
         id=candidate.id,
         key=key,
@@ -177,10 +193,14 @@ def _candidate(
         backoff=runtime.retry_policy.backoff,
         cooldown=_cooldown(gateway, override),
         restore_seconds=gateway.priority_demote_policy.restore_seconds,
-        capacity=limits.capacity(key, runtime.rate_limit_policy),
+        capacities=capacities,
+        capacity_of_key=of_key,
+        counts_tokens=any(capacity.counts_tokens for capacity in capacities),
+        retry_budget=gateway.retry_budget,
         attempt_seconds=runtime.timeouts.attempt_seconds,
         first_token_seconds=runtime.timeouts.first_token_seconds,
         idle_seconds=runtime.timeouts.idle_seconds,
+        min_useful_seconds=runtime.timeouts.min_useful_seconds,
     )
 
 
@@ -204,8 +224,10 @@ def _cooldown(gateway: RunnerPolicy, override: FailoverPolicy | None) -> Cooldow
     return CooldownPolicy(
         multiplier=policy.cooldown_multiplier,
         max_seconds=policy.max_cooldown_seconds,
-        eject_after=policy.eject_after,
+        # Ejection is a part of the failover policy, and off with it.
+        eject_after=policy.eject_after if is_active(gateway.status) else 0,
         eject_seconds=policy.cooldown_seconds or DEFAULT_COOLDOWN_SECONDS,
+        recheck_seconds=policy.recheck_seconds,
         scopes={**DEFAULT_SCOPES, **written},
     )
 

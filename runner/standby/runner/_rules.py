@@ -37,6 +37,7 @@ HARD_STOP: Final = "gateway_runner_policies.hard_stop_policy"
 PRIORITY_DEMOTE: Final = "gateway_runner_policies.priority_demote_policy"
 RUNNER_POLICIES: Final = "gateway_runner_policies"
 
+OBSERVE: Final = "observe"
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 ByAction = Mapping[str, FailoverDecision]
 
@@ -86,6 +87,8 @@ class KeywordScan:
 class Rules:
     """Everything that decides about one candidate's failures, compiled.
 
+    ``observed`` are the same rules as if the gateway's policy were active, where it only observes.
+
     ``not_active``, ``retry_disabled`` and ``failover_disabled`` hold the decision that answers everything where that is
     so. An allowed failover depends on the failure's category too: ``failover_allow`` and ``client_retryable`` lead to
     one decision for each action, and ``actions`` says which.
@@ -105,6 +108,7 @@ class Rules:
     demote_enabled: bool
     demote: RuleLists[DemoteDecision]
     keywords: KeywordScan
+    observed: Rules | None = None
 
 
 _NOTHING: Final[frozenset[str]] = frozenset()
@@ -138,9 +142,13 @@ def compile_rules(gateway: RunnerPolicy, runtime: RuntimePolicy, override: Failo
     lists = _lists(gateway, runtime, failover, next_by_action, demote_step)
     enabled_source, enabled_policy = failover("enabled")
     status = gateway.status.strip()
+    observed: Rules | None = None
+    if status.lower() == OBSERVE:
+        observed = compile_rules(gateway.model_copy(update={"status": "active"}), runtime, override)
     return Rules(
+        observed=observed,
         not_active=None
-        if status.lower() in ("", "active")
+        if is_active(status)
         else stop("runner_policy_disabled", Match(RUNNER_POLICIES, "runnerPolicy", "status", status)),
         retry_disabled=None
         if runtime.retry_policy.enabled
@@ -159,6 +167,11 @@ def compile_rules(gateway: RunnerPolicy, runtime: RuntimePolicy, override: Failo
         keywords=KeywordScan(words for compiled in lists.values() for words in compiled.keywords),
         **lists,
     )
+
+
+def is_active(status: str) -> bool:
+    """Whether a gateway-wide policy of this status decides anything."""
+    return status.strip().lower() in ("", "active")
 
 
 def _lists(

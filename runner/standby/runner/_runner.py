@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from standby.clients import Request, Response
-from standby.store import Catalog, History, MemoryHistory, MemoryState, Snapshot, State
+from standby.store import Catalog, Effect, History, MemoryHistory, MemoryState, PriorityClass, Snapshot, State
 
 from ._clients import ClientFactory, Clients
 from ._clock import Clock, SystemClock, Timeline
 from ._drive import Driver, Run
 from ._errors import UnknownCandidate, UnknownModel
-from ._plan import Plan
+from ._plan import Plan, Shared
 from ._rank import Ranking
 from ._record import RunRecord
 from ._route import Route, RouteCandidate, compile_route
-from ._status import CandidateStatus, status_of
+from ._status import CandidateStatus, Known, status_of
+from ._steps import Call
 from ._stream import RunStream
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Options:
     may_fail_over: bool
     run_id: str | None
     caller: str
+    priority: PriorityClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,13 @@ class Runner:
         self._clock: Clock = clock or SystemClock()
         self._chance = chance
         self._driver = Driver(self.state, self.history)
+        latencies = self._driver.latencies
+        self._shared = Shared(
+            self.state.standing,
+            self._driver.budgets,
+            lambda candidate, percentile: latencies.slow_after(candidate.key, percentile),
+            chance,
+        )
         self._snapshot: Snapshot | None = None
         self._routes: dict[str, tuple[Route, Ranking]] = {}
 
@@ -129,6 +138,7 @@ class Runner:
         may_fail_over: bool = True,
         run_id: str | None = None,
         caller: str = "",
+        priority: PriorityClass = "normal",
     ) -> RunResult:
         """Send ``request`` to the first candidate that answers.
 
@@ -139,6 +149,7 @@ class Runner:
             may_fail_over: Whether another candidate may be called after one failed.
             run_id: The run's id; one is made where left out.
             caller: Who asks, for the record.
+            priority: Who goes first where runs wait for local capacity.
 
         Raises:
             UnknownModel: The catalog has no such model.
@@ -146,15 +157,17 @@ class Runner:
             InvalidBody: The body is not a JSON object.
             RunFailed: Nobody answered; it tells why, try by try.
         """
-        run = self._begin(request, Options(timeout_seconds, only, may_fail_over, run_id, caller))
+        run = self._begin(request, Options(timeout_seconds, only, may_fail_over, run_id, caller, priority))
 
         async def send(candidate: RouteCandidate) -> Response:
-            response = await candidate.client.send(run.request_for(candidate))
+            return await candidate.client.send(run.request_for(candidate))
+
+        def answered(call: Call, response: Response, began_at: float, now: float) -> tuple[Effect, ...]:
             run.record.usage = response.usage
-            return response
+            return run.plan.report_answer(call, began_at, now)
 
         try:
-            response = await self._driver.drive(run, send, run.plan.report_answer)
+            response = await self._driver.drive(run, send, answered)
             run.record.ending = "answered"
         finally:
             await self._driver.end(run)
@@ -169,6 +182,7 @@ class Runner:
         may_fail_over: bool = True,
         run_id: str | None = None,
         caller: str = "",
+        priority: PriorityClass = "normal",
     ) -> RunStream:
         """Stream from the first candidate that has content.
 
@@ -186,7 +200,7 @@ class Runner:
             UnknownCandidate: ``only`` names a candidate that the model does not have.
             InvalidBody: The body is not a JSON object.
         """
-        options = Options(timeout_seconds, only, may_fail_over, run_id, caller)
+        options = Options(timeout_seconds, only, may_fail_over, run_id, caller, priority)
         return RunStream(self._driver, self._begin(request, options, streamed=True))
 
     def route(self, model: str) -> Route:
@@ -205,16 +219,35 @@ class Runner:
     def statuses(self) -> list[CandidateStatus]:
         """How every candidate of every model stands now, in the order of the catalog."""
         now = self.now()
+        known = Known(self.state.standing, self._driver.budgets, self._driver.queue)
         routes = [self.route(model) for model in self.catalog.snapshot().models]
-        return [
-            status_of(candidate, route, self.state.standing, now) for route in routes for candidate in route.candidates
-        ]
+        return [status_of(candidate, route, known, now) for route in routes for candidate in route.candidates]
 
     @property
     def trouble(self) -> str | None:
         """Why what this runner learns is at present kept in this process only; `None` where all is well."""
         stores = self.state, self.history, self.catalog
         return next((trouble for store in stores if (trouble := getattr(store, "trouble", None))), None)
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """What its runs hold now, and give back: nothing of all that when no run is under way.
+
+        Runs, retries and hedges under way, leases of local capacity, runs that wait for it, and probes.
+        """
+        capacities = {
+            capacity
+            for model in self.catalog.snapshot().models
+            for candidate in self.route(model).candidates
+            for capacity in candidate.capacities
+        }
+        return {
+            "runs": self._driver.budgets.runs,
+            "extras": self._driver.budgets.extras,
+            "leases": sum(capacity.in_use for capacity in capacities),
+            "waiting": sum(self._driver.queue.length(model) for model in self.catalog.snapshot().models),
+            "probes": sum(1 for standing in self.state.standings().values() if standing.probe_holder),
+        }
 
     def now(self) -> float:
         """Seconds since the epoch, by this runner's clock."""
@@ -238,13 +271,12 @@ class Runner:
             route,
             order,
             record,
-            self.state.standing,
-            self._chance,
+            self._shared,
             _deadline(route, options, timeline, now),
             may_fail_over=options.may_fail_over,
             streamed=streamed,
         )
-        return Run(plan, timeline, request)
+        return Run(plan, timeline, request, options.priority)
 
     def _ranking(self, route: Route, now: float) -> Ranking:
         ranking = self._routes[route.model][1]

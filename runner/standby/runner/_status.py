@@ -1,16 +1,43 @@
-"""What is held against each candidate now, and why: the operator's view, as values."""
+"""What is held against each candidate now, and why: the operator's view, as values and in words. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from standby.store import Standing
 
-from ._health import StandingOf, availability, probe_held_until
+from ._budget import Budgets
+from ._health import Availability, StandingOf, availability, probe_held_until
+from ._limits import Capacity
+from ._queue import Queue
 from ._route import Domains, Route, RouteCandidate
 
 _CLEAN = Standing()
+_LAST_MOMENT = 253_402_300_799.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """How much of one local limit is used.
+
+    Attributes:
+        of: Whose limit: ``candidate``, or ``key`` for all that use the same provider's key.
+        in_flight: Calls under way, of at most ``concurrency``.
+        requests: Calls of the last minute, of at most ``requests_per_minute``.
+        tokens: Tokens of the last minute, of at most ``tokens_per_minute``.
+    """
+
+    of: str
+    in_flight: int
+    concurrency: int | None
+    requests: int
+    requests_per_minute: int | None
+    tokens: int
+    tokens_per_minute: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +49,18 @@ class CandidateStatus:
         key: Its name in the whole gateway: ``model/id``.
         status: ``usable``, ``half_open`` (the next run probes it), ``probing`` (a run does), ``cooling`` or
             ``disabled``.
-        until: When ``cooling`` or ``probing`` ends, in seconds since the epoch; 0 where it does not apply.
+        until: When ``cooling`` or ``probing`` ends, or a disablement is rechecked, in seconds since the epoch; 0 where
+            it does not apply.
         cause: Why, in words.
         effective_priority: The priority with the demotion.
         demoted_for: What it was demoted for, in words.
         restored_at: When the demotion is next smaller, in seconds since the epoch; `None` where it does not wear off.
-        in_flight: Leases of its local capacity that are out; `None` where nothing limits it.
+        cooldowns_in_row: How many count for the length of the next one.
+        retry_budget: The tokens that each of its domains has left for retries, by domain; those that have all of them
+            are left out.
+        limits: Its local limits.
+        waiting: How many runs of its model wait for local capacity.
+        told: All of this in sentences.
     """
 
     id: str
@@ -45,25 +78,40 @@ class CandidateStatus:
     restored_at: float | None
     failures_in_row: int
     cooldowns_in_row: int
-    in_flight: int | None
+    retry_budget: dict[str, int]
+    limits: tuple[LimitStatus, ...]
+    waiting: int
     domains: Domains
+    told: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The status as a JSON object."""
         return asdict(self)
 
 
-def status_of(candidate: RouteCandidate, route: Route, standing_of: StandingOf, now: float) -> CandidateStatus:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known in this process, beside the catalog."""
+
+    standing_of: StandingOf
+    budgets: Budgets
+    queue: Queue
+
+
+def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float) -> CandidateStatus:
     """How ``candidate`` stands at ``now``."""
-    found = availability(candidate, standing_of, now)
-    own = standing_of(candidate.domains.candidate) or _CLEAN
+    found = availability(candidate, known.standing_of, now)
+    own = known.standing_of(candidate.domains.candidate) or _CLEAN
     status: str = found.verdict
-    until, cause = found.until, found.cause
+    until = found.until
     if found.verdict == "probe":
-        until = probe_held_until(found.domains, standing_of)
+        until = probe_held_until(found.domains, known.standing_of)
         status, until = ("probing", until) if until > now else ("half_open", 0.0)
-    demotion = own.demotion(now)
-    restored_at = own.demotion_changes_at(now)
+    demotion, restored_at = own.demotion(now), own.demotion_changes_at(now)
+    capacity = candidate.retry_budget.capacity
+    spent = {domain: known.budgets.spent(domain) for domain in candidate.domains.all()}
+    limits = tuple(_limit(candidate, each, now) for each in candidate.capacities)
+    waiting = known.queue.length(route.model)
     return CandidateStatus(
         id=candidate.id,
         key=candidate.key,
@@ -72,14 +120,115 @@ def status_of(candidate: RouteCandidate, route: Route, standing_of: StandingOf, 
         provider_model=candidate.model,
         status=status,
         until=until,
-        cause=cause,
+        cause=found.cause,
         priority=candidate.priority,
         effective_priority=candidate.priority + demotion,
         weight=candidate.weight,
         demoted_for=own.demoted_for if demotion else "",
-        restored_at=restored_at if restored_at < float("inf") else None,
+        restored_at=restored_at if restored_at < inf else None,
         failures_in_row=own.failures_in_row,
-        cooldowns_in_row=own.cooldowns_in_row,
-        in_flight=candidate.capacity.in_use if candidate.capacity else None,
+        cooldowns_in_row=own.in_row(now),
+        retry_budget={domain: max(0, capacity - tokens) for domain, tokens in spent.items() if tokens},
+        limits=limits,
+        waiting=waiting,
         domains=candidate.domains,
+        told=(
+            *_availability_in_words(candidate, status, until, found, known.standing_of, now),
+            *_demotion_in_words(own, candidate.priority + demotion, now),
+            *_failures_in_words(candidate, own),
+            *(
+                f"Retries of {domain} have {max(0, capacity - tokens)} of {capacity} tokens left."
+                for domain, tokens in spent.items()
+                if tokens
+            ),
+            *(_limit_in_words(limit) for limit in limits),
+            *_waiting_in_words(route, waiting),
+        ),
     )
+
+
+def _limit(candidate: RouteCandidate, capacity: Capacity, now: float) -> LimitStatus:
+    policy = capacity.policy
+    requests, tokens = capacity.used(now)
+    return LimitStatus(
+        of="key" if capacity is candidate.capacity_of_key else "candidate",
+        in_flight=capacity.in_use,
+        concurrency=policy.concurrency,
+        requests=requests,
+        requests_per_minute=policy.requests_per_minute,
+        tokens=tokens,
+        tokens_per_minute=policy.tokens_per_minute,
+    )
+
+
+# -- in words ----------------------------------------------------------------------------------------------------
+
+
+def moment(at: float) -> str:
+    """A time for people: in UTC, to the second."""
+    return datetime.fromtimestamp(min(at, _LAST_MOMENT), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _availability_in_words(
+    candidate: RouteCandidate, status: str, until: float, found: Availability, standing_of: StandingOf, now: float
+) -> Iterator[str]:
+    match status:
+        case "disabled":
+            again = f"A run checks it again from {moment(until)} on" if until else "Somebody must enable it"
+            yield f"Left out: {found.cause}. {again}."
+        case "cooling":
+            domain, standing = _longest(candidate.domains.all(), standing_of)
+            yield (
+                f"Left out for {until - now:.0f} s more, until {moment(until)}, as all of {domain}: {found.cause}. "
+                f"Cooldowns in a row: {standing.in_row(now)}. When it ends one run probes it."
+            )
+        case "probing":
+            yield f"A run probes it, until {moment(until)} at the latest; the others keep to the next candidate."
+        case "half_open":
+            yield f"The next run probes it: it was left out by what is held against {', '.join(found.domains)}."
+        case _:
+            yield "It may be called."
+            for domain in candidate.domains.all():
+                standing = standing_of(domain) or _CLEAN
+                if in_row := standing.in_row(now):
+                    yield (
+                        f"{domain} is well since {moment(standing.recovered_at)}; its next cooldown would be "
+                        f"number {in_row + 1} in a row."
+                    )
+
+
+def _longest(domains: Sequence[str], standing_of: StandingOf) -> tuple[str, Standing]:
+    standings = [(domain, standing_of(domain) or _CLEAN) for domain in domains]
+    return max(standings, key=lambda pair: pair[1].cooling_until)
+
+
+def _demotion_in_words(standing: Standing, priority: int, now: float) -> Iterator[str]:
+    if demotion := standing.demotion(now):
+        changes_at = standing.demotion_changes_at(now)
+        lasting = f"it wears off from {moment(changes_at)} on" if changes_at < inf else "until somebody restores it"
+        yield f"Ranked {demotion} lower, at {priority}: {standing.demoted_for}; {lasting}."
+
+
+def _failures_in_words(candidate: RouteCandidate, standing: Standing) -> Iterator[str]:
+    if failures := standing.failures_in_row:
+        eject_after = candidate.cooldown.eject_after
+        consequence = f"; {eject_after} leave it out" if eject_after else ""
+        yield f"Failures in a row: {failures}{consequence}."
+
+
+def _limit_in_words(limit: LimitStatus) -> str:
+    parts = [
+        f"{used} of {most} {what}"
+        for used, most, what in (
+            (limit.in_flight, limit.concurrency, "calls under way"),
+            (limit.requests, limit.requests_per_minute, "requests in the last minute"),
+            (limit.tokens, limit.tokens_per_minute, "tokens in the last minute"),
+        )
+        if most is not None
+    ]
+    return f"{'Its own limits' if limit.of == 'candidate' else 'The limits of its key'}: {', '.join(parts)}."
+
+
+def _waiting_in_words(route: Route, waiting: int) -> Iterator[str]:
+    if waiting:
+        yield f"Runs of {route.model} that wait for local capacity: {waiting} of at most {route.queue.max_waiting}."

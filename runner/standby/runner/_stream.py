@@ -26,9 +26,9 @@ from standby.store import Commit, Effect
 
 from ._drive import Driver, Run
 from ._errors import StreamInterrupted
-from ._plan import Call
 from ._record import RunRecord
 from ._route import RouteCandidate
+from ._steps import Call
 
 MAX_PARTIAL_BYTES: Final = 256 * 1024
 """How much of a stream is kept for `StreamInterrupted.partial`: memory is bounded, however long the stream."""
@@ -73,6 +73,10 @@ async def open_stream(candidate: RouteCandidate, request: Request, commit: Commi
         raise
     stream.commit()
     return Opened(stream, held, complete, context)
+
+
+async def _close(opened: Opened) -> None:
+    await opened.context.__aexit__(None, None, None)
 
 
 @functools.cache
@@ -132,7 +136,7 @@ class RunStream:
             RunFailed: Nobody had any.
         """
         try:
-            await self._driver.drive(self._run, self._open, self._commit)
+            await self._driver.drive(self._run, self._open, self._commit, _close)
         except BaseException:
             await self._end()
             raise
@@ -146,7 +150,7 @@ class RunStream:
     async def _end(self) -> None:
         try:
             if self._opened is not None:
-                await self._opened.context.__aexit__(None, None, None)
+                await _close(self._opened)
         finally:
             self.record.usage = self.usage
             if self._opened is not None and self.record.ending is None:
@@ -217,13 +221,12 @@ class RunStream:
             self._clock = lambda at: kind(deadline=at + offset)
         return self._clock(at)
 
-    async def _open(self, candidate: RouteCandidate) -> None:
-        run = self._run
+    async def _open(self, candidate: RouteCandidate) -> Opened:
         commit, now = self._plan.route.commit, self._timeline.now
-        self._opened = await open_stream(candidate, run.request_for(candidate), commit, now)
+        return await open_stream(candidate, self._run.request_for(candidate), commit, now)
 
-    def _commit(self, call: Call, began_at: float, now: float) -> tuple[Effect, ...]:
-        self._call = call
+    def _commit(self, call: Call, opened: Opened, began_at: float, now: float) -> tuple[Effect, ...]:
+        self._call, self._opened = call, opened
         return self._plan.report_commit(call, began_at, now)
 
     def _kept(self, block: Block) -> Block:

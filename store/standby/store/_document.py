@@ -13,6 +13,7 @@ from ._models import (
     BUILT_IN_RUNNER_POLICIES,
     BUILT_IN_RUNTIME_POLICIES,
     Model,
+    PriorityClass,
     Provider,
     RateLimitPolicy,
     RunnerPolicy,
@@ -88,6 +89,9 @@ class CallerKey(Section):
     """The models it may use, by name; `all` where left out."""
     rate_limit: RateLimitPolicy = RateLimitPolicy()
     """What it may use of them; without limit where left out."""
+
+    priority: PriorityClass = "normal"
+    """Who goes first where runs wait for local capacity; who waits long enough goes before anybody."""
 
     def may_use(self, model: str) -> bool:
         """Whether this caller may ask for ``model``."""

@@ -42,6 +42,7 @@ Category = Literal[
     "client_error",
 ]
 Action = Literal["next", "cooldown_and_next", "disable_and_next"]
+PriorityClass = Literal["high", "normal", "low"]
 Scope = Literal["candidate", "credential", "credential_model", "provider"]
 
 CATEGORIES: Final[tuple[str, ...]] = get_args(Category)
@@ -173,6 +174,9 @@ class FailoverPolicy(Policy):
     """No cooldown, grown or hinted, is longer than this, in seconds, but for jitter of at most a tenth."""
     eject_after: Annotated[int, Field(ge=0)] = 5
     """This many failures in a row cool a candidate down whatever the action; 0 turns it off."""
+    recheck_seconds: Seconds = 0.0
+    """What `disable_and_next` left out is probed by one run after this many seconds, and enabled if it answers; 0
+    leaves that to an operator. What an operator disabled is never rechecked."""
 
 
 class PriorityDemotePolicy(Policy):
@@ -198,24 +202,33 @@ DEFAULT_SCOPES: Final[Mapping[str, Scope]] = {
 """What a failure's cooldown covers, by category; the candidate alone where a category is missing."""
 
 
-def _known_status(written: str) -> str:
-    if written.strip().lower() == "observe":
-        raise PydanticCustomError("not_supported_yet", "`observe` is not supported yet; use active or disabled")
-    return written
+class RetryBudget(Policy):
+    """What keeps retries from becoming a storm: no failure domain is asked again more often than it earns by answering.
+
+    A retry of rejected work costs 5 tokens, one of work whose fate is unknown 14; a success earns 1, and what its own
+    retry cost. No clock is in it, so it holds for calls that last a minute. A first try, and a failover to a domain
+    that did not fail, are never refused.
+    """
+
+    enabled: Enabled = True
+    capacity: Annotated[int, Field(gt=0)] = 100
+    """Tokens that each failure domain has when all is well."""
+    max_in_flight_percent: Annotated[int, Field(ge=0, le=100)] = 20
+    """Retries and hedges under way, at most this share of the runs under way; three are always allowed."""
 
 
 class RunnerPolicy(Policy):
     """One gateway-wide policy (`gateway_runner_policies`)."""
 
-    status: Annotated[str, AfterValidator(_known_status), Field(json_schema_extra={"not": {"enum": ["observe"]}})] = (
-        "active"
-    )
-    """`active` (or empty); anything else disables the policy: every failure stops the run."""
+    status: str = "active"
+    """`active` (or empty); anything else disables the policy: every failure stops the run. With `observe` the record
+    also says what the policy would have done."""
     hard_stop_policy: HardStopPolicy = HardStopPolicy()
     failover_policy: FailoverPolicy = FailoverPolicy()
     priority_demote_policy: PriorityDemotePolicy = PriorityDemotePolicy()
     scopes: dict[WrittenCategory, Scope] = {}
     """What a cooldown covers, by category, laid over the defaults."""
+    retry_budget: RetryBudget = RetryBudget()
 
 
 # -- per-candidate policies --------------------------------------------------------------------------------------
@@ -271,6 +284,8 @@ class AttemptTimeouts(Policy):
     """From the first byte sent to the first content of a stream."""
     idle_seconds: PositiveSeconds = 30.0
     """Between two reads of a stream, once it has content."""
+    min_useful_seconds: Seconds = 0.5
+    """No try is started with less time left; or with less than half of the run's own time, where that is shorter."""
 
 
 class RuntimePolicy(Policy):
@@ -313,6 +328,8 @@ class Provider(Section):
     headers: dict[HeaderName, HeaderValue] = {}
     """Extra headers of every call; their values are secret."""
     timeouts: ProviderTimeouts = ProviderTimeouts()
+    rate_limit: RateLimitPolicy = RateLimitPolicy()
+    """What all candidates that use this provider's key may use together; without limit where left out."""
     streams_may_end_without_finish: bool = False
     """For servers that send neither a finish reason nor `[DONE]`: a stream that just ends is then complete."""
 
@@ -376,6 +393,28 @@ class Commit(Policy):
         return self
 
 
+class Hedge(Policy):
+    """When a second candidate is asked while the first is still silent; whoever has content first is heard.
+
+    Only candidates of another provider, only before the first content, and only inside of the retry budget. The other
+    call is cancelled at once, and nothing is held against it.
+    """
+
+    after_seconds: PositiveSeconds | None = None
+    """So long after the try began."""
+    after_percentile: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """When the try takes longer than this share of the candidate's last hundred did; not before it answered twenty
+    times."""
+    max_extra: Annotated[int, Field(ge=1, le=4)] = 1
+    """How many more candidates are asked, one after the other."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.after_seconds is None) == (self.after_percentile is None):
+            raise PydanticCustomError("hedge_after", "needs either `afterSeconds` or `afterPercentile`")
+        return self
+
+
 class Model(Section):
     """What callers ask for: a name, and its candidates."""
 
@@ -383,7 +422,8 @@ class Model(Section):
     """A name under `runner_policies`; `recommended` where left out."""
     timeouts: ModelTimeouts = ModelTimeouts()
     queue: Queue = Queue()
-    hedge: NotYet = None
+    hedge: Hedge | None = None
+    """Off where left out."""
     commit: Commit = Commit()
     candidates: Annotated[list[Candidate], Field(min_length=1)]
     """Who can serve it. They are ranked by `priority`, not by their order here."""

@@ -16,7 +16,7 @@ from ._errors import StoreError
 VERSION_TABLE: Final = "standby_schema"
 """Ours alone, so that a database may be shared with another program that uses alembic."""
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """The steps in `migrations`, oldest first; written here so that opening an up-to-date store need not import alembic."""
 
 NEWEST: Final = REVISIONS[-1]

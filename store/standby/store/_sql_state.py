@@ -312,14 +312,16 @@ def _reduced(before: Mapping[str, Standing], batch: Iterable[_Entry]) -> _Reduce
         for change in entry.changes:
             after = _after(now[change.domain], change)
             if after != now[change.domain]:
-                reduced.audited += _audited(change)
+                reduced.audited += _audited(change, rechecked=now[change.domain].disabled and not after.disabled)
             now[change.domain] = after
     return reduced
 
 
-def _audited(change: _Change) -> list[dict[str, object]]:
-    """The line of the audit for what somebody did on purpose: an operator, or a policy that disables."""
+def _audited(change: _Change, *, rechecked: bool = False) -> list[dict[str, object]]:
+    """The line of the audit for what somebody did on purpose: an operator, or a policy that disables and enables."""
     match change:
+        case Succeeded(domain, at) if rechecked:
+            return [{"at": at, "who": "policy", "what": "enable", "target": domain, "why": "its recheck succeeded"}]
         case Enable(domain, at, by) | Restore(domain, at, by):
             why = ""
         case Disable(domain, at, by, why):

@@ -1,0 +1,133 @@
+"""Who is left of a run when everybody has had a turn: those who were passed by, and those without local capacity. Pure.
+
+- Whoever was passed by and may be called now has a turn after all.
+- Where somebody is left out only for local capacity, the run waits in the queue.
+- Where all are cooling down or being probed, the run waits for the earliest, if that is within bounds.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from ._health import Availability, StandingOf, availability, probe_held_until
+from ._record import Ending, RunRecord
+from ._route import Route, RouteCandidate
+from ._steps import Enqueue, GiveUp, Wait
+
+
+class LeftOver:
+    """The candidates of one run that were passed by.
+
+    Attributes:
+        only_queue: Nobody has another turn but those who wait for local capacity.
+        out_of_time: Somebody was not called because too little time was left.
+    """
+
+    __slots__ = (
+        "_at_limit",
+        "_deadline",
+        "_health_wait_until",
+        "_passed_by",
+        "_queue_wait_until",
+        "_record",
+        "_route",
+        "_standing_of",
+        "only_queue",
+        "out_of_time",
+    )
+
+    def __init__(self, route: Route, record: RunRecord, standing_of: StandingOf, deadline: float) -> None:
+        self.only_queue = False
+        self.out_of_time = False
+        self._route = route
+        self._record = record
+        self._standing_of = standing_of
+        self._deadline = deadline
+        self._passed_by: list[tuple[RouteCandidate, Availability]] = []
+        self._at_limit: list[tuple[RouteCandidate, float]] = []
+        self._health_wait_until: float | None = None
+        self._queue_wait_until: float | None = None
+
+    def passed_by(self, candidate: RouteCandidate, found: Availability) -> None:
+        """It may not be called now."""
+        self._passed_by.append((candidate, found))
+
+    def at_limit(self, candidate: RouteCandidate, free_at: float) -> None:
+        """There was no local capacity for it; there may be some at ``free_at``."""
+        self._at_limit.append((candidate, free_at))
+
+    def admitted(self, candidate: RouteCandidate) -> None:
+        """The queue handed over the capacity for it."""
+        self._at_limit = [pair for pair in self._at_limit if pair[0] is not candidate]
+        self.only_queue = False
+
+    def next(self, now: float) -> list[RouteCandidate] | Wait | Enqueue | GiveUp:
+        """Who has a turn after all, or what the run does instead."""
+        if again := self._turns_again(now):
+            return again
+        if self.out_of_time:
+            return GiveUp("deadline")
+        if self._at_limit:
+            return self._queue(now)
+        standings = [availability(candidate, self._standing_of, now) for candidate in self._route.candidates]
+        ends = [found.until for found in standings if found.verdict == "cooling"]
+        untils, probing = self._waited_for(now)
+        retry_after = min([*ends, *untils], default=now) - now if ends or untils else None
+        ending: Ending = "exhausted" if self._record.attempts else "unavailable"
+        if not untils or any(found.verdict == "usable" for found in standings):
+            return GiveUp(ending, retry_after)
+        if self._health_wait_until is None:
+            self._health_wait_until = min(self._deadline, now + self._route.queue.max_wait_seconds)
+        if now >= self._health_wait_until or (not probing and min(untils) >= self._health_wait_until):
+            return GiveUp(ending, retry_after)
+        return Wait(min(*untils, self._health_wait_until), for_health=True)
+
+    def _turns_again(self, now: float) -> list[RouteCandidate]:
+        """Those who were passed by and may be called now."""
+        again = [pair for pair in self._passed_by if not self.only_queue and self._may_go(*pair, now)]
+        self._passed_by = [pair for pair in self._passed_by if pair not in again]
+        return [candidate for candidate, _ in again]
+
+    def _may_go(self, candidate: RouteCandidate, passed: Availability, now: float) -> bool:
+        found = availability(candidate, self._standing_of, now)
+        if found.verdict != "probe":
+            return found.verdict == "usable"
+        if probe_held_until(found.domains, self._standing_of) > now:
+            return False
+        # A lease that the state refused, though nobody was seen to hold it, is not asked for again at once.
+        return passed.verdict != "probing" or bool(passed.domains) or now >= passed.until
+
+    def _waited_for(self, now: float) -> tuple[list[float], bool]:
+        """When those who were passed by may be called, and whether one of them is being probed."""
+        untils: list[float] = []
+        probing = False
+        for candidate, passed in self._passed_by:
+            found = availability(candidate, self._standing_of, now)
+            if found.verdict == "cooling":
+                untils.append(found.until)
+            elif found.verdict == "probe":
+                probing = True
+                untils.append(max(passed.until, probe_held_until(found.domains, self._standing_of)))
+        return untils, probing
+
+    def _queue(self, now: float) -> list[RouteCandidate] | Enqueue | GiveUp:
+        queue = self._route.queue
+        free_at = min(at for _, at in self._at_limit)
+        retry_after = max(free_at - now, 0.0) if free_at < inf else 1.0
+        if self._queue_wait_until is None:
+            if not queue.max_waiting:
+                return self._without_queue(retry_after, now)
+            self._queue_wait_until = now + queue.max_wait_seconds
+        if now >= self._queue_wait_until:
+            return GiveUp("queue_timeout", retry_after)
+        until = min(self._deadline, self._queue_wait_until)
+        return Enqueue(tuple(candidate for candidate, _ in self._at_limit), until)
+
+    def _without_queue(self, retry_after: float, now: float) -> list[RouteCandidate] | GiveUp:
+        """Nobody may wait; but whose capacity came back while others were tried has a turn after all."""
+        free = [candidate for candidate, at in self._at_limit if at <= now]
+        if not free:
+            return GiveUp("queue_full", retry_after)
+        self._at_limit = [pair for pair in self._at_limit if pair[0] not in free]
+        self.only_queue = False
+        return free

@@ -1,0 +1,124 @@
+"""Who waits for local capacity, and who goes first. Pure; told what time it is.
+
+- First come, first served among equals. A class of priority is worth seconds: `high` goes before what came up to
+  `CLASS_SECONDS` earlier, `low` after what comes up to that much later. So nobody starves: who has waited long enough
+  goes before anybody.
+- A ticket wants one of several candidates, and of each the capacity of all its limits. It is served when all limits of
+  one candidate have room; what it lacks is kept for it, so that somebody who needs little does not for ever overtake
+  somebody who needs much. What it does not lack is not kept: who waits for one candidate holds up no other.
+- Capacity is handed over, not announced: who is woken already holds it, and nobody is woken for nothing.
+- A run that arrives later takes nothing that is kept for somebody.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Final
+
+from standby.store import PriorityClass
+
+from ._limits import Capacity, Lease, Limits, Refused, free_at
+
+CLASS_SECONDS: Final = 10.0
+_HEAD_START: Final[dict[PriorityClass, float]] = {"high": CLASS_SECONDS, "normal": 0.0, "low": -CLASS_SECONDS}
+
+Capacities = tuple[Capacity, ...]
+
+
+class Ticket:
+    """One run's place in the queue; it is served when ``key`` and ``lease`` are set.
+
+    Args:
+        wants: Each candidate's key that would do, with the capacities that a call of it needs.
+        tokens: How many tokens the call will need, by estimate.
+        wake: Called when the ticket is served.
+    """
+
+    __slots__ = ("key", "lease", "rank", "tokens", "wake", "wants")
+
+    def __init__(self, wants: Sequence[tuple[str, Capacities]], tokens: int, wake: Callable[[], None]) -> None:
+        self.wants = wants
+        self.tokens = tokens
+        self.wake = wake
+        self.rank: tuple[float, int] = (0.0, 0)
+        self.key: str | None = None
+        self.lease: Lease | None = None
+
+    def capacities(self) -> set[Capacity]:
+        """Everything that it waits for."""
+        return {capacity for _, capacities in self.wants for capacity in capacities}
+
+    def free_at(self, now: float) -> float:
+        """When something that this ticket wants may next be free."""
+        return min(free_at(capacities, self.tokens, now) for _, capacities in self.wants)
+
+
+class Queue:
+    """The runs of one runner that wait for local capacity, whichever their model."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Ticket, str] = {}
+        self._lengths: dict[str, int] = {}
+        self._numbers = count()
+
+    def length(self, model: str) -> int:
+        """How many runs of ``model`` wait."""
+        return self._lengths.get(model, 0)
+
+    def take(self, capacities: Capacities, tokens: int, now: float) -> Lease | Refused:
+        """A lease of all of these, unless one has no room, or is kept for somebody who waits for it."""
+        if any(capacity.waiters for capacity in capacities):
+            # Room that came with time is theirs; what they still lack then is kept for them.
+            self.serve(capacities, now)
+            if any(_kept(capacity, now) for capacity in capacities):
+                return Refused(free_at(capacities, tokens, now))
+        return Limits.take(capacities, tokens, now)
+
+    def join(self, ticket: Ticket, model: str, priority: PriorityClass, now: float) -> None:
+        """Wait."""
+        ticket.rank = (now - _HEAD_START[priority], next(self._numbers))
+        self._waiting[ticket] = model
+        self._lengths[model] = self.length(model) + 1
+        for capacity in ticket.capacities():
+            insort(capacity.waiters, ticket, key=_rank)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Wait no longer; nothing happens to who does not wait."""
+        model = self._waiting.pop(ticket, None)
+        if model is None:
+            return
+        self._lengths[model] -= 1
+        if not self._lengths[model]:
+            del self._lengths[model]
+        for capacity in ticket.capacities():
+            capacity.waiters.remove(ticket)
+
+    def serve(self, capacities: Iterable[Capacity], now: float) -> None:
+        """There may be room in these: hand it to whoever goes first for it, and wake them."""
+        involved = {each for capacity in capacities for ticket in capacity.waiters for each in ticket.capacities()}
+        tickets = {ticket for capacity in involved for ticket in capacity.waiters}
+        kept: set[Capacity] = set()
+        for ticket in sorted(tickets, key=_rank):
+            lacking: set[Capacity] = set()
+            for key, wanted in ticket.wants:
+                lacks = {each for each in wanted if each in kept or each.free_at(ticket.tokens, now) > now}
+                taken = None if lacks else Limits.take(wanted, ticket.tokens, now)
+                if isinstance(taken, Lease):
+                    self.leave(ticket)
+                    ticket.key, ticket.lease = key, taken
+                    ticket.wake()
+                    break
+                lacking |= lacks
+            else:
+                kept |= lacking
+
+
+def _rank(ticket: Ticket) -> tuple[float, int]:
+    return ticket.rank
+
+
+def _kept(capacity: Capacity, now: float) -> bool:
+    """Whether somebody waits for want of this one."""
+    return any(capacity.free_at(ticket.tokens, now) > now for ticket in capacity.waiters)
