@@ -154,3 +154,27 @@ def test_the_version_is_the_packages():
 def test_an_unknown_command_is_told():
     """Used wrongly: 2."""
     assert standby("sevre").returncode == 2
+
+
+def test_explain_state_of_a_gateway_that_does_not_answer():
+    """One line says so; nothing is known of it."""
+    done = standby("explain", "--server", "http://127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"standby: no gateway answers at http://127.0.0.1:1: ")
+
+
+def test_explain_state_without_a_source():
+    """Where to look must be said, once."""
+    assert standby("explain", "--state").returncode == 2
+
+
+def test_explain_state_of_a_store(tmp_path, good):
+    """Each candidate with its sentences; `--json` gives the same as data."""
+    Path(good).write_text(f'{GOOD}store: {{url: "sqlite:///{tmp_path}/standby.db"}}\n')
+    Path(tmp_path / "standby.db").touch()
+    assert standby("explain", "--state", "--config", good).stdout == (
+        b"chat/primary: usable, rank 100\n  It may be called.\n"
+    )
+    assert json.loads(standby("explain", "--state", "--config", good, "--json").stdout)[0]["status"] == "usable"
+    unknown = standby("explain", "--state", "--config", good, "--candidate", "primry")
+    assert unknown.stderr == b"standby: no candidate of that name; there are: chat/primary\n"

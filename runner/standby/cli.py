@@ -7,7 +7,7 @@ Exit codes: 0 all is well; 1 what was asked for did not hold (a wrong document, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     sys.exit("standby: the command line needs its extra: pip install 'standby[cli]'")
 
 if TYPE_CHECKING:
-    from standby.lab import Explanation
+    from standby.lab import Explanation, Told
 
 app = typer.Typer(
     help="Runs AI requests, and fails over by policy when providers fail.",
@@ -154,18 +154,32 @@ def explain(
         ),
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="The failure is our own rate limit.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the decisions as JSON.")] = False,
+    state: Annotated[
+        bool, typer.Option("--state", help="Say instead how the candidates stand now, from the document's store.")
+    ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The same from a running gateway; its admin key is taken from STANDBY_ADMIN_KEY.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what would be decided about a failure, by which rule, and where that rule is written."""
+    """Say what would be decided about a failure, by which rule, and where that rule is written; or how things stand."""
     if jsonl:
         _explain_cases()
+        return
+    if state or server is not None:
+        _explain_state(config, server, model, candidate, as_json=as_json)
         return
     from standby.lab import Question
     from standby.lab import explain as explained
     from standby.store import InvalidConfig, load
 
     if config is None or not model or not candidate:
-        fail("explain needs --config FILE, --model NAME and --candidate ID (or --jsonl)", 2)
+        fail("explain needs --config FILE, --model NAME and --candidate ID (or --jsonl, --state, --server URL)", 2)
     question = Question(
         model=model, candidate=candidate, status=status, code=code, message=message, retryable=retryable, local=local
     )
@@ -196,6 +210,36 @@ def _explain_cases() -> None:
         raise typer.Exit(1)
 
 
+def _explain_state(config: Path | None, server: str | None, model: str, candidate: str, *, as_json: bool) -> None:
+    import os
+
+    from standby.lab import NoState, state_in_words, state_of_server, state_of_stores
+    from standby.store import InvalidConfig, StoreError
+
+    if (config is None) == (server is None):
+        fail("explain --state needs either --config FILE or --server URL", 2)
+    try:
+        if server is not None:
+            states = state_of_server(server, os.environ.get("STANDBY_ADMIN_KEY", ""))
+        else:
+            assert config is not None  # noqa: S101 - asked above
+            states = state_of_stores(config)
+    except InvalidConfig as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except (StoreError, NoState) as error:
+        fail(str(error))
+    found = [each for each in states if model in ("", each["model"]) and candidate in ("", each["id"], each["key"])]
+    if not found:
+        fail(f"no candidate of that name; there are: {', '.join(each['key'] for each in states)}")
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo(state_in_words(found))
+
+
 def _in_words(explanation: Explanation) -> str:
     asked, info = explanation.question, explanation.info
     status = f" with status {info.status}" if info.status else ""
@@ -205,17 +249,22 @@ def _in_words(explanation: Explanation) -> str:
         f"{asked.model}/{asked.candidate} fails: {what}" + (f', "{info.message}"' if info.message else "") + ".",
         f"That is of category {info.category}; the client says it {word}.",
     ]
-    for told in explanation.told:
-        rule = f" = {told.match.value}" if told.match is not None and told.match.source != "provider_client" else ""
-        lines += [
-            "",
-            f"{told.question:<9} {told.answer}",
-            f"          {told.sentence}",
-            f"          because: {told.reason}",
-        ]
-        if told.written:
-            lines.append(f"          written: {told.written}{rule}")
+    lines += _told_in_words(explanation.told)
+    if explanation.told_observed:
+        lines += ["", "The gateway's policy only observes. If it were active:"]
+        lines += _told_in_words(explanation.told_observed)
     return "\n".join(lines)
+
+
+def _told_in_words(decisions: Sequence[Told]) -> Iterator[str]:
+    for told in decisions:
+        rule = f" = {told.match.value}" if told.match is not None and told.match.source != "provider_client" else ""
+        yield ""
+        yield f"{told.question:<9} {told.answer}"
+        yield f"          {told.sentence}"
+        yield f"          because: {told.reason}"
+        if told.written:
+            yield f"          written: {told.written}{rule}"
 
 
 @app.command()

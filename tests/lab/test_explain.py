@@ -97,7 +97,14 @@ def test_a_disabled_policy_is_named_by_its_status():
 @pytest.mark.parametrize(
     ("asked", "question", "sentence"),
     [
-        ({"status": 500}, "retry", "The same candidate may be tried again, 3 tries in all, after a backoff."),
+        (
+            {"status": 500},
+            "retry",
+            (
+                "The same candidate may be tried again, 3 tries in all, after a backoff. "
+                "It costs 14 of the 100 tokens of the retry budget."
+            ),
+        ),
         (
             {"status": 429},
             "failover",
@@ -114,6 +121,22 @@ def test_a_disabled_policy_is_named_by_its_status():
 def test_each_decision_is_told_as_a_sentence(asked, question, sentence):
     """What happens, in words, with the numbers of the policy."""
     assert explained(**asked)[question].sentence == sentence
+
+
+def test_a_policy_that_observes_says_what_it_would_do():
+    """The run stops, by the policy's status; beside that stands what the policy would decide if it were active."""
+    question = Question(model="chat", candidate="shared", status=429)
+    explanation = explain(parse(DOCUMENT, environ={"STATUS": "observe"}).snapshot(), question)
+    assert [(each.question, each.answer, each.reason) for each in explanation.told] == [
+        ("retry", "yes", "client_retryable"),
+        ("failover", "stop", "runner_policy_disabled"),
+        ("demotion", "no", "runner_policy_disabled"),
+    ]
+    assert [(each.question, each.answer, each.reason) for each in explanation.told_observed] == [
+        ("failover", "cooldown_and_next", "failover_allow_policy"),
+        ("demotion", "no", "priority_demote_no_match"),
+    ]
+    assert explanation.as_dict()["observed"]["failover"]["action"] == "cooldown_and_next"
 
 
 def test_code_and_retryable_are_what_the_client_would_say():

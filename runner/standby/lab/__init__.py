@@ -3,10 +3,12 @@
 from ._cases import Case, answer_case, answer_lines, told
 from ._explain import Explanation, Question, Told, UnknownName, ask, explain
 from ._reference import reference
+from ._state import NoState, state_in_words, state_of_server, state_of_stores
 
 __all__ = [
     "Case",
     "Explanation",
+    "NoState",
     "Question",
     "Told",
     "UnknownName",
@@ -15,5 +17,8 @@ __all__ = [
     "ask",
     "explain",
     "reference",
+    "state_in_words",
+    "state_of_server",
+    "state_of_stores",
     "told",
 ]

@@ -9,8 +9,8 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_snake
 
-from standby.clients import client_error_of
-from standby.runner import Decisions, FailureInfo, Match, classify, compile_rules, decide
+from standby.clients import Work, client_error_of
+from standby.runner import RETRY_COSTS, Decisions, FailureInfo, Match, classify, compile_rules, decide
 from standby.store import (
     BUILT_IN_RUNNER_POLICIES,
     BUILT_IN_RUNTIME_POLICIES,
@@ -75,13 +75,19 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer to a `Question`."""
+    """The answer to a `Question`.
+
+    Attributes:
+        observed: What would be decided if the gateway's policy were active, where it only observes.
+    """
 
     question: Question
     info: FailureInfo
     retryable: bool
     decisions: Decisions
     told: tuple[Told, ...]
+    observed: Decisions | None = None
+    told_observed: tuple[Told, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The explanation as a JSON object: the contract's decisions, and each in words."""
@@ -89,7 +95,8 @@ class Explanation:
             each.question: {"sentence": each.sentence, "reason": each.reason, "written": each.written}
             for each in self.told
         }
-        return {**told(self.info, self.decisions), "retryable": self.retryable, "explained": sentences}
+        observed = {} if self.observed is None else {"observed": told(self.info, self.observed)}
+        return {**told(self.info, self.decisions), **observed, "retryable": self.retryable, "explained": sentences}
 
 
 def ask(snapshot: Snapshot, asked: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -115,14 +122,20 @@ def explain(snapshot: Snapshot, question: Question) -> Explanation:
     candidate, index = _candidate(snapshot, question)
     policies = effective_policies(snapshot, snapshot.models[question.model], candidate)
     rules = compile_rules(policies.runner_policy, policies.runtime_policy, policies.failover_override)
-    code, retryable = _as_the_client_would_say(question)
+    code, retryable, work = _as_the_client_would_say(question)
     info = classify(code, question.message, 0 if question.local else question.status)
     decisions = decide(rules, info, retryable=retryable, local=question.local)
     where = _Where(question.model, candidate, index, policies, _built_in(snapshot))
-    told_decisions = [_retry(decisions, where), _failover(decisions, info, where)]
-    if decisions.demote is not None:
-        told_decisions.append(_demotion(decisions, where))
-    return Explanation(question, info, retryable, decisions, tuple(told_decisions))
+    observed = decide(rules.observed, info, retryable=retryable, local=question.local) if rules.observed else None
+    return Explanation(
+        question,
+        info,
+        retryable,
+        decisions,
+        (_retry(decisions, work, where), *_by_the_gateway(decisions, info, where)),
+        observed,
+        () if observed is None else _by_the_gateway(observed, info, where),
+    )
 
 
 def _candidate(snapshot: Snapshot, question: Question) -> tuple[Candidate, int]:
@@ -136,12 +149,12 @@ def _candidate(snapshot: Snapshot, question: Question) -> tuple[Candidate, int]:
     raise UnknownName(f"the model {question.model!r} has no candidate {question.candidate!r}; it has: {ids}")
 
 
-def _as_the_client_would_say(question: Question) -> tuple[str, bool]:
+def _as_the_client_would_say(question: Question) -> tuple[str, bool, Work]:
     if question.local:
-        return "rate_limit", question.retryable is not False
+        return "rate_limit", question.retryable is not False, "not_sent"
     error = client_error_of(question.status, question.code or "", question.message)
     code = error.code if question.code is None else question.code
-    return code, error.retryable if question.retryable is None else question.retryable
+    return code, error.retryable if question.retryable is None else question.retryable, error.work
 
 
 def _built_in(snapshot: Snapshot) -> tuple[str, ...]:
@@ -164,13 +177,21 @@ def _built_in(snapshot: Snapshot) -> tuple[str, ...]:
 # -- in words ----------------------------------------------------------------------------------------------------
 
 
-def _retry(decisions: Decisions, where: _Where) -> Told:
+def _by_the_gateway(decisions: Decisions, info: FailureInfo, where: _Where) -> tuple[Told, ...]:
+    """The two decisions that are the gateway-wide policy's."""
+    demotion = () if decisions.demote is None else (_demotion(decisions, where),)
+    return (_failover(decisions, info, where), *demotion)
+
+
+def _retry(decisions: Decisions, work: Work, where: _Where) -> Told:
     decision = decisions.retry
-    retry = where.policies.runtime_policy.retry_policy
+    retry, budget = where.policies.runtime_policy.retry_policy, where.policies.runner_policy.retry_budget
     if decision.reason == "local_rate_limit_wait_queue":
         sentence = "The same candidate is not tried again at once: the run may wait for its capacity in the queue."
     elif decision.retry:
         sentence = f"The same candidate may be tried again, {retry.max_attempts} tries in all, after a backoff."
+        if budget.enabled:
+            sentence += f" It costs {RETRY_COSTS[work]} of the {budget.capacity} tokens of the retry budget."
         if retry.max_attempts == 1:
             sentence = "The same candidate might be tried again, but maxAttempts is 1."
     else:

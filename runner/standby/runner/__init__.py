@@ -2,6 +2,7 @@
 
 from standby.clients import Block, Body, Chunk, ClientError, InvalidBody, ProviderClient, Request, Response, Usage
 
+from ._budget import RETRY_COSTS
 from ._classify import FailureInfo, classify
 from ._clients import ClientFactory
 from ._clock import Clock, SystemClock
@@ -18,6 +19,7 @@ from ._status import CandidateStatus
 from ._stream import RunStream
 
 __all__ = [
+    "RETRY_COSTS",
     "Block",
     "Body",
     "Chunk",

@@ -24,7 +24,7 @@ from standby.store import RetryBudget
 
 from ._decisions import BUDGET, Match, RetryDecision
 
-COSTS: Final[dict[Work, int]] = {"not_sent": 5, "rejected": 5, "unknown": 14, "billed": 14}
+RETRY_COSTS: Final[dict[Work, int]] = {"not_sent": 5, "rejected": 5, "unknown": 14, "billed": 14}
 EARNED_BY_SUCCESS: Final = 1
 ALWAYS_IN_FLIGHT: Final = 3
 
@@ -72,7 +72,7 @@ class Budgets:
             return Extra(domain, 0)
         if self.extras >= max(ALWAYS_IN_FLIGHT, self.runs * policy.max_in_flight_percent // 100):
             return refused("retry_budget_in_flight", "maxInFlightPercent", policy.max_in_flight_percent)
-        cost, spent = COSTS[work], self.spent(domain)
+        cost, spent = RETRY_COSTS[work], self.spent(domain)
         if spent + cost > policy.capacity:
             return refused("retry_budget_exhausted", "capacity", policy.capacity)
         self._spent[domain] = spent + cost

@@ -16,8 +16,11 @@ def log_effects(effects: Sequence[Effect]) -> None:
         match effect:
             case Cool(domain, at, until, in_row, cause):
                 log.warning("%s is left out for %.1f s (%d in a row): %s", domain, until - at, in_row, cause)
-            case Disable(domain, _, by, why):
-                log.warning("%s is left out until somebody enables it, by %s: %s", domain, by, why)
+            case Disable(domain, at, by, why, recheck_at):
+                until = (
+                    f"for {recheck_at - at:.0f} s, then checked again" if recheck_at else "until somebody enables it"
+                )
+                log.warning("%s is left out %s, by %s: %s", domain, until, by, why)
             case Demote(domain, _, _, step, _, cause):
                 log.info("%s is ranked %d lower: %s", domain, step, cause)
             case _:
