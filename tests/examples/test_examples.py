@@ -50,6 +50,18 @@ def test_ten_lines():
     ]
 
 
+def test_failover():
+    """Its tests pass as they are."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", EXAMPLES / "test_failover.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "4 passed" in done.stdout) == (0, True), done.stdout
+
+
 def test_streaming():
     """A cut before the first content is failed over unseen; after it nobody goes on where another one stopped."""
     assert output_of("streaming.py").splitlines() == [

@@ -17,10 +17,10 @@ def log_effects(effects: Sequence[Effect]) -> None:
             case Cool(domain, at, until, in_row, cause):
                 log.warning("%s is left out for %.1f s (%d in a row): %s", domain, until - at, in_row, cause)
             case Disable(domain, at, by, why, recheck_at):
-                until = (
-                    f"for {recheck_at - at:.0f} s, then checked again" if recheck_at else "until somebody enables it"
-                )
-                log.warning("%s is left out %s, by %s: %s", domain, until, by, why)
+                lasting = "until somebody enables it"
+                if recheck_at:
+                    lasting = f"for {recheck_at - at:.0f} s, then checked again"
+                log.warning("%s is left out %s, by %s: %s", domain, lasting, by, why)
             case Demote(domain, _, _, step, _, cause):
                 log.info("%s is ranked %d lower: %s", domain, step, cause)
             case _:

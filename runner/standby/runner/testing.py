@@ -1,13 +1,29 @@
-"""Fakes for tests of what embeds a runner: a scripted client, a clock, and an asyncio loop without waiting.
+"""Fakes for tests of what embeds a runner: a scripted client, a script of faults, a clock, a loop without waiting.
 
 The time of a test is virtual: on trio bring `trio.testing.MockClock(autojump_threshold=0)`, on asyncio a `VirtualLoop`,
 and give the runner a `VirtualClock`. Hours then pass in milliseconds, and every time is exact. Never use real sockets
 under virtual time: the loop would jump ahead while the other side is still at work.
+
+::
+
+    client = ScriptedClient(FaultScript((60, Fail("server_error", status=500, retryable=True)), (120, answer())))
+
+    async def outage():
+        async with Runner(catalog, clients={"fake": lambda _: client}, clock=VirtualClock()) as runner:
+            await anyio.sleep(61)
+            ...
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as loop:
+        loop.run(outage())
+
+`docs/testing.md` goes through it, and `examples/test_failover.py` is a whole test file. `Runner.held` says what runs
+hold: nothing, after each test.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import selectors
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,9 +34,21 @@ import orjson
 
 from standby.clients import Block, ClientError, Request, Response, Usage
 
-__all__ = ["Fail", "Outcome", "ScriptedClient", "Slow", "Streamed", "VirtualClock", "VirtualLoop", "answer"]
+__all__ = [
+    "EPOCH",
+    "Fail",
+    "FaultScript",
+    "Outcome",
+    "ScriptedClient",
+    "Slow",
+    "Streamed",
+    "VirtualClock",
+    "VirtualLoop",
+    "answer",
+]
 
 EPOCH: Final = 1_700_000_000.0
+"""What a `VirtualClock` says at the start, in seconds since the epoch."""
 
 
 class VirtualClock:
@@ -117,6 +145,30 @@ def answer(text: str = "ok", *, tokens: int = 10) -> Response:
     return Response(200, headers, orjson.dumps(data), data, Usage(0, tokens))
 
 
+Script = Callable[[Request], Outcome]
+
+
+class FaultScript:
+    """What a provider does, by the time at which it is asked: it is well, goes down, is slow, comes back.
+
+    Args:
+        phases: From which second on what comes of a call; a function is asked for each. Before the first phase calls
+            are answered. The seconds are those of the event loop's clock, so they count from the start of the test
+            under virtual time.
+    """
+
+    def __init__(self, *phases: tuple[float, Outcome | Script]) -> None:
+        if any(later[0] < earlier[0] for earlier, later in itertools.pairwise(phases)):
+            raise ValueError("the phases must be in the order of time")
+        self._phases = phases
+
+    def __call__(self, request: Request) -> Outcome:
+        """What comes of a call now."""
+        now = anyio.current_time()
+        said = next((outcome for since, outcome in reversed(self._phases) if since <= now), None)
+        return said(request) if callable(said) else said
+
+
 class ScriptedClient:
     """A provider client that does what its script says, one outcome a call; the last one is repeated.
 
@@ -125,7 +177,7 @@ class ScriptedClient:
         in_flight: Calls that are under way now.
     """
 
-    def __init__(self, script: Iterable[Outcome] | Callable[[Request], Outcome] = ()) -> None:
+    def __init__(self, script: Iterable[Outcome] | Script = ()) -> None:
         self.calls: list[Request] = []
         self.in_flight = 0
         self.closed = False
@@ -197,7 +249,7 @@ async def _come_to(outcome: Outcome) -> Response | Streamed | None:
     return outcome if isinstance(outcome, Response | Streamed) else None
 
 
-def _repeating_the_last(script: Iterable[Outcome]) -> Callable[[Request], Outcome]:
+def _repeating_the_last(script: Iterable[Outcome]) -> Script:
     outcomes: Iterator[Outcome] = iter(script)
     last: list[Outcome] = [None]
 
