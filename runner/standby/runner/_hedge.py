@@ -4,25 +4,26 @@ Why not always? Each hedge is work that is paid for twice. It is for the slow fe
 most answers keep; and the retry budget pays for it, so that a provider that is slow for everybody is not asked twice
 by everybody.
 
-Each call is a try of its own, that answers, fails or is abandoned. A stream is opened in one task, and read and closed
-in another: no client may hold a cancel scope open over that.
+Each call is a try of its own, that answers, fails or is abandoned. The first one is made where the run is; only a hedge
+is a task, and what most runs pay is a timer that is taken back. A stream may be opened in one task and read, and
+closed, in another: no client may hold a cancel scope open over that.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, Generic
+from collections.abc import Coroutine
+from typing import Any, Final, Generic
 
 import anyio
-from anyio.abc import TaskGroup
 
 from standby.clients import InvalidBody
 
 from ._drive import CLEAN_UP_SECONDS, Attempt, Discard, Driver, Held, Report, Run, T, cut
 from ._limits import Refused
-from ._plan import Plan
 from ._route import RouteCandidate
 from ._steps import Call
+from ._timer import Cancel, begin_later
 
 HEARD: Final = "another was heard first"
 STOPPED: Final = "the run was stopped"
@@ -37,15 +38,12 @@ async def hedged(
     """
     race = _Race(driver, run, attempt, discard)
     try:
-        async with anyio.create_task_group() as tasks:
-            race.start(tasks, call, run.held)
-            await race.until_decided(tasks, call.hedge_at)
-            tasks.cancel_scope.cancel()
+        await race.run(call)
     except BaseException:
         await race.abandon()
         raise
-    if race.invalid is not None:
-        raise race.invalid
+    if race.wrong is not None:
+        raise race.wrong
     if race.heard is None:
         return None
     heard = race.heard
@@ -71,95 +69,156 @@ class _Heard(Generic[T]):
 class _Race(Generic[T]):
     """The calls of one run that are under way beside each other."""
 
+    __slots__ = (
+        "_abandoned",
+        "_attempt",
+        "_clocks",
+        "_discard",
+        "_driver",
+        "_hedges",
+        "_news",
+        "_plan",
+        "_run",
+        "_timer",
+        "heard",
+        "wrong",
+    )
+
     def __init__(self, driver: Driver, run: Run, attempt: Attempt[T], discard: Discard[T] | None) -> None:
         self.heard: _Heard[T] | None = None
-        self.invalid: InvalidBody | None = None
+        self.wrong: Exception | None = None
         self._driver = driver
         self._run = run
-        self._plan: Plan = run.plan
+        self._plan = run.plan
         self._attempt = attempt
         self._discard = discard
-        self._under_way = 0
-        self._news = anyio.Event()
+        self._clocks: list[anyio.CancelScope] = []
+        self._timer: Cancel | None = None
+        self._hedges = 0
+        self._abandoned = False
+        self._news: anyio.Event | None = None
 
-    def start(self, tasks: TaskGroup, call: Call, held: Held) -> None:
-        """Make a call."""
-        self._under_way += 1
-        tasks.start_soon(self._make, call, held)
-
-    async def until_decided(self, tasks: TaskGroup, hedge_at: float) -> None:
-        """Wait until somebody is heard, or nobody can be any more; ask somebody else at ``hedge_at``."""
-        timeline = self._run.timeline
-        while not self._decided:
-            with anyio.CancelScope(deadline=timeline.deadline(hedge_at)):
-                await self._news.wait()
-            now = timeline.now()
-            if self._decided or now < hedge_at:
-                continue
-            call = self._plan.hedge(now, self._has_capacity)
-            if call is None:
-                hedge_at = math.inf
-            else:
-                self.start(tasks, call, self._held_for(call))
-                hedge_at = call.hedge_at
+    async def run(self, call: Call) -> None:
+        """Make ``call``, and hedge it; return when somebody was heard, or nobody can be any more."""
+        self._arm(call)
+        await self._make(call, self._run.held)
+        await self._until_no_hedge()
 
     async def abandon(self) -> None:
-        """The caller went away just when somebody was heard."""
-        if self.heard is not None:
-            heard, self.heard = self.heard, None
+        """The caller went away, or something is wrong: end the hedges, and close what was just heard."""
+        self._abandoned = True
+        self._see_to_the_others()
+        with anyio.CancelScope(shield=True):
+            await self._until_no_hedge()
+        heard, self.heard = self.heard, None
+        if heard is not None:
             await self._lose(heard.call, heard.held, heard.answer, heard.began_at, "")
 
     @property
     def _decided(self) -> bool:
-        return self.heard is not None or self.invalid is not None or self._plan.over or not self._under_way
+        return self.heard is not None or self.wrong is not None or self._plan.over or self._abandoned
+
+    @property
+    def _why(self) -> str:
+        """Why a call is of no use any more."""
+        return HEARD if self.heard is not None else STOPPED if self._plan.over else ""
+
+    # -- somebody else -----------------------------------------------------------------------------------------
+
+    def _arm(self, call: Call) -> None:
+        if call.hedge_at < math.inf:
+            seconds = max(0.0, call.hedge_at - self._run.timeline.now())
+            self._timer = begin_later(seconds, self._begin_hedge)
+
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer()
+
+    def _begin_hedge(self) -> Coroutine[Any, Any, None]:
+        self._timer = None
+        self._hedges += 1
+        return self._hedge()
+
+    async def _hedge(self) -> None:
+        try:
+            call = None
+            if self._clocks and not self._decided:
+                call = self._plan.hedge(self._run.timeline.now(), self._has_capacity)
+            if call is not None:
+                held = self._held_for(call.candidate)
+                self._arm(call)
+                await self._make(call, held)
+        except Exception as defect:  # noqa: BLE001 - raised where the run is
+            self.wrong = defect
+            self._see_to_the_others()
+        finally:
+            self._hedges -= 1
+            if self._news is not None:
+                self._news.set()
+
+    async def _until_no_hedge(self) -> None:
+        while self._hedges:
+            self._news = anyio.Event()
+            await self._news.wait()
 
     def _has_capacity(self, candidate: RouteCandidate) -> bool:
-        capacities, now = candidate.capacities, self._run.timeline.now()
-        taken = self._driver.queue.take(capacities, self._run.tokens(), now) if capacities else None
-        if taken is None or isinstance(taken, Refused):
-            return taken is None
-        taken.end(used=False)
-        return True
+        lease = self._held_for(candidate).lease
+        if lease is not None:
+            lease.end(used=False)
+        return lease is not None or not candidate.capacities
 
-    def _held_for(self, call: Call) -> Held:
+    def _held_for(self, candidate: RouteCandidate) -> Held:
         held = Held()
-        if call.candidate.capacities:
-            taken = self._driver.queue.take(call.candidate.capacities, self._run.tokens(), self._run.timeline.now())
+        if candidate.capacities:
+            now = self._run.timeline.now()
+            taken = self._driver.queue.take(candidate.capacities, self._run.tokens(), now)
             held.lease = None if isinstance(taken, Refused) else taken
         return held
 
-    async def _make(self, call: Call, held: Held) -> None:
-        try:
-            await self._made(call, held)
-        finally:
-            self._under_way -= 1
-            news, self._news = self._news, anyio.Event()
-            news.set()
+    # -- one call ----------------------------------------------------------------------------------------------
 
-    async def _made(self, call: Call, held: Held) -> None:
+    async def _make(self, call: Call, held: Held) -> None:
         held.called = True
         timeline = self._run.timeline
         began_at = timeline.now()
-        error: Exception | None = None
         clock = anyio.CancelScope(deadline=timeline.deadline(call.until))
+        self._clocks.append(clock)
+        error: Exception | None = None
         try:
             with clock:
                 answer = await self._attempt(call.candidate)
-                if self.heard is None and not self._plan.over:
+                if not self._decided:
                     self.heard = _Heard(call, held, answer, began_at, timeline.now())
-                else:
-                    await self._lose(call, held, answer, began_at, HEARD if self.heard else STOPPED)
+                    return
+                await self._lose(call, held, answer, began_at, self._why)
                 return
         except InvalidBody as raised:
             self._plan.report_abandoned(call, began_at, timeline.now())
-            self.invalid = raised
+            self.wrong = raised
             return
         except Exception as raised:  # noqa: BLE001 - whatever a client raises is a failed try, and is classified
             error = raised
         except BaseException:
-            await self._forget(call, held, began_at, HEARD if self.heard else STOPPED if self._plan.over else "")
+            await self._forget(call, held, began_at, "")
             raise
+        finally:
+            self._clocks.remove(clock)
+            self._see_to_the_others()
+        # At the run's deadline the caller may be leaving as well: an extra call is then nobody's, whoever comes first.
+        over = self._decided or (call.hedge and call.clock == "deadline")
+        if over and (error is None or clock.cancel_called):
+            await self._forget(call, held, began_at, self._why)
+            return
         await self._driver.failed(self._run, call, held, error or cut(call, began_at), began_at)
+        self._see_to_the_others()
+
+    def _see_to_the_others(self) -> None:
+        if self._decided:
+            for clock in self._clocks:
+                clock.cancel()
+        if self._decided or not self._clocks:
+            self._disarm()
 
     async def _lose(self, call: Call, held: Held, answer: T, began_at: float, why: str) -> None:
         """There is an answer, and nobody to hear it."""

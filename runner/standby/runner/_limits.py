@@ -87,13 +87,14 @@ class Capacity:
         waiters: Who waits for it, whoever goes first at the front; kept by the queue.
     """
 
-    __slots__ = ("_in_use", "_requests", "_tokens", "policy", "waiters")
+    __slots__ = ("_concurrency", "_in_use", "_requests", "_tokens", "policy", "waiters")
 
     def __init__(self, policy: RateLimitPolicy) -> None:
         self.policy = policy
         self.waiters: list[Ticket] = []
         self._requests = Window(policy.requests_per_minute) if policy.requests_per_minute else None
         self._tokens = Window(policy.tokens_per_minute) if policy.tokens_per_minute else None
+        self._concurrency = math.inf if policy.concurrency is None else policy.concurrency
         self._in_use = 0
 
     @property
@@ -115,7 +116,7 @@ class Capacity:
 
     def free_at(self, tokens: int, now: float) -> float:
         """When a part of a lease is next to be had: ``now``, or later; infinity where only one given back can tell."""
-        if self.policy.concurrency is not None and self._in_use >= self.policy.concurrency:
+        if self._in_use >= self._concurrency:
             return math.inf
         requests_at = self._requests.free_at(1, now) if self._requests else now
         tokens_at = self._tokens.free_at(tokens, now) if self._tokens else now
@@ -192,7 +193,10 @@ class Refused:
 
 def free_at(capacities: Iterable[Capacity], tokens: int, now: float) -> float:
     """When a lease of all of these is next to be had."""
-    return max((capacity.free_at(tokens, now) for capacity in capacities), default=now)
+    at = now
+    for capacity in capacities:
+        at = max(at, capacity.free_at(tokens, now))
+    return at
 
 
 class Limits:

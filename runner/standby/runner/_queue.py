@@ -69,7 +69,7 @@ class Queue:
 
     def take(self, capacities: Capacities, tokens: int, now: float) -> Lease | Refused:
         """A lease of all of these, unless one has no room, or is kept for somebody who waits for it."""
-        if any(capacity.waiters for capacity in capacities):
+        if self._waiting and any(capacity.waiters for capacity in capacities):
             # Room that came with time is theirs; what they still lack then is kept for them.
             self.serve(capacities, now)
             if any(_kept(capacity, now) for capacity in capacities):
@@ -97,6 +97,8 @@ class Queue:
 
     def serve(self, capacities: Iterable[Capacity], now: float) -> None:
         """There may be room in these: hand it to whoever goes first for it, and wake them."""
+        if not self._waiting:
+            return
         involved = {each for capacity in capacities for ticket in capacity.waiters for each in ticket.capacities()}
         tickets = {ticket for capacity in involved for ticket in capacity.waiters}
         kept: set[Capacity] = set()

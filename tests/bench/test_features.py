@@ -1,0 +1,99 @@
+"""What the features that a first try does not need cost it: CPU time of a run with all of them on beside one without.
+
+Off: no limit, no hedge, nothing remembered of any candidate. On: limits of the candidate and of its key, a hedge by a
+percentile, a retry budget that owes, and candidates that have been cooled and are demoted. Blocks of the two alternate,
+and what is compared is the median of the ratios, pair by pair: the machine's speed drifts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+
+from standby.runner import Request, Runner
+from standby.store import Cool, Demote, MemoryCatalog, Succeeded
+from tests.bench.loopback import provider
+
+IN_FLIGHT = 32
+REQUESTS = 480
+BLOCKS = 15
+TARGET = 1.15
+BODY = {"model": "chat", "messages": [{"role": "user", "content": "Is all well? " * 20}], "max_tokens": 100}
+WIDE = {"requestsPerMinute": 10_000_000, "tokensPerMinute": 1_000_000_000, "concurrency": 1000}
+
+
+def catalog(url, *, on):
+    limits = WIDE if on else {}
+    providers = {
+        name: {"client": "openai", "base_url": f"{url}/v1", "api_key": "k", "rate_limit": limits} for name in "abc"
+    }
+    model = {"hedge": {"afterPercentile": 99.9}} if on else {}
+    return MemoryCatalog.from_mapping(
+        {
+            "version": 1,
+            "providers": providers,
+            "runtime_policies": {"own": {"rateLimitPolicy": limits}},
+            "models": {
+                "chat": {
+                    **model,
+                    "candidates": [
+                        {"id": name, "provider": name, "model": "m", "runtime_policy": "own"} for name in providers
+                    ],
+                }
+            },
+        }
+    )
+
+
+async def remember_much(runner):
+    """Each candidate has recovered from a cooldown, and is demoted as all are; retries are owed for."""
+    now = runner.now()
+    for candidate in runner.route("chat").candidates:
+        domain = candidate.domains.candidate
+        await runner.state.apply(
+            [
+                Cool(domain, now - 3600, now - 1800, 8, "test"),
+                Succeeded(domain, now, now),
+                Demote(domain, now, now, 100, 0.0, "test"),
+            ]
+        )
+        for _ in range(7):
+            runner._driver.budgets.take(candidate.domains.provider, "unknown", candidate.retry_budget)
+
+
+async def milliseconds_each(runner):
+    left = iter(range(REQUESTS))
+
+    async def worker():
+        for _ in left:
+            await runner.run(Request("chat", BODY))
+
+    gc.collect()
+    began = time.process_time()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(IN_FLIGHT):
+            tasks.create_task(worker())
+    return (time.process_time() - began) / REQUESTS * 1000
+
+
+async def measure(url):
+    pairs = []
+    async with Runner(catalog(url, on=False)) as off, Runner(catalog(url, on=True)) as on:
+        await remember_much(on)
+        for block in range(BLOCKS + 1):
+            pair = await milliseconds_each(off), await milliseconds_each(on)
+            if block:  # the first opens connections and imports
+                pairs.append(pair)
+    return pairs
+
+
+def test_a_first_try_that_succeeds_pays_for_no_feature():
+    """All features on cost at most 1.15 times a run without."""
+    with provider() as url:
+        pairs = asyncio.run(measure(url))
+    ratio = statistics.median(on / off for off, on in pairs)
+    off, on = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(f"\n\nCPU of a run: {off:.3f} ms without features, {on:.3f} ms with all of them: {ratio:.2f} x\n")
+    assert ratio <= TARGET
