@@ -91,7 +91,8 @@ class Driver:
             run.counted = False
             self.budgets.runs -= 1
         run.plan.close()
-        await self.give_back(run, run.held)
+        if run.held.anything:
+            await self.give_back(run, run.held)
         run.record.ended_at = run.timeline.now()
         self._history.add(LazyRecord(run.record))
 
@@ -102,7 +103,8 @@ class Driver:
             if run.record.usage is not None:
                 lease.settle(run.record.usage.total_tokens)
             lease.end(used=held.called)
-            self.queue.serve([part.capacity for part in lease.parts], run.timeline.now())
+            if self.queue.anybody:
+                self.queue.serve([part.capacity for part in lease.parts], run.timeline.now())
         probe, held.probe = held.probe, ()
         if probe:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
@@ -153,7 +155,8 @@ class Driver:
         """Take the local capacity and the probe that the call needs; tell the plan where they are not to be had."""
         capacities, held = call.candidate.capacities, run.held
         if not call.admitted:
-            await self.give_back(run, held)
+            if held.anything:
+                await self.give_back(run, held)
             if capacities:
                 now = run.timeline.now()
                 taken = self.queue.take(capacities, run.tokens(), now)
@@ -232,6 +235,11 @@ class Held:
         self.called = False
         self.probe: tuple[str, ...] = ()
 
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to give back."""
+        return self.lease is not None or bool(self.probe)
+
 
 class Run:
     """One run under way: what it asks for, and what it holds.
@@ -269,15 +277,11 @@ class Run:
 
 def estimated_tokens(body: Body) -> int:
     """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have."""
-    allowed = next(
-        (
-            value
-            for key in ("max_completion_tokens", "max_tokens", "max_output_tokens")
-            if isinstance(value := body.data.get(key), int) and value > 0
-        ),
-        0,
-    )
-    return body.size // BYTES_PER_TOKEN + allowed
+    for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        allowed = body.data.get(key)
+        if isinstance(allowed, int) and allowed > 0:
+            return body.size // BYTES_PER_TOKEN + allowed
+    return body.size // BYTES_PER_TOKEN
 
 
 def cut(call: Call, began_at: float) -> ClientError:

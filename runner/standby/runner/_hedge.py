@@ -38,7 +38,10 @@ async def hedged(
     """
     race = _Race(driver, run, attempt, discard)
     try:
-        await race.run(call)
+        race.arm(call)
+        await race.make(call, run.held)
+        if race.hedges:
+            await race.until_no_hedge()
     except BaseException:
         await race.abandon()
         raise
@@ -75,12 +78,12 @@ class _Race(Generic[T]):
         "_clocks",
         "_discard",
         "_driver",
-        "_hedges",
         "_news",
         "_plan",
         "_run",
         "_timer",
         "heard",
+        "hedges",
         "wrong",
     )
 
@@ -94,22 +97,16 @@ class _Race(Generic[T]):
         self._discard = discard
         self._clocks: list[anyio.CancelScope] = []
         self._timer: Cancel | None = None
-        self._hedges = 0
+        self.hedges = 0
         self._abandoned = False
         self._news: anyio.Event | None = None
-
-    async def run(self, call: Call) -> None:
-        """Make ``call``, and hedge it; return when somebody was heard, or nobody can be any more."""
-        self._arm(call)
-        await self._make(call, self._run.held)
-        await self._until_no_hedge()
 
     async def abandon(self) -> None:
         """The caller went away, or something is wrong: end the hedges, and close what was just heard."""
         self._abandoned = True
         self._see_to_the_others()
         with anyio.CancelScope(shield=True):
-            await self._until_no_hedge()
+            await self.until_no_hedge()
         heard, self.heard = self.heard, None
         if heard is not None:
             await self._lose(heard.call, heard.held, heard.answer, heard.began_at, "")
@@ -125,7 +122,8 @@ class _Race(Generic[T]):
 
     # -- somebody else -----------------------------------------------------------------------------------------
 
-    def _arm(self, call: Call) -> None:
+    def arm(self, call: Call) -> None:
+        """Ask somebody else when ``call`` has been silent for so long."""
         if call.hedge_at < math.inf:
             seconds = max(0.0, call.hedge_at - self._run.timeline.now())
             self._timer = begin_later(seconds, self._begin_hedge)
@@ -137,7 +135,7 @@ class _Race(Generic[T]):
 
     def _begin_hedge(self) -> Coroutine[Any, Any, None]:
         self._timer = None
-        self._hedges += 1
+        self.hedges += 1
         return self._hedge()
 
     async def _hedge(self) -> None:
@@ -147,18 +145,19 @@ class _Race(Generic[T]):
                 call = self._plan.hedge(self._run.timeline.now(), self._has_capacity)
             if call is not None:
                 held = self._held_for(call.candidate)
-                self._arm(call)
-                await self._make(call, held)
+                self.arm(call)
+                await self.make(call, held)
         except Exception as defect:  # noqa: BLE001 - raised where the run is
             self.wrong = defect
             self._see_to_the_others()
         finally:
-            self._hedges -= 1
+            self.hedges -= 1
             if self._news is not None:
                 self._news.set()
 
-    async def _until_no_hedge(self) -> None:
-        while self._hedges:
+    async def until_no_hedge(self) -> None:
+        """Wait until every hedge is over."""
+        while self.hedges:
             self._news = anyio.Event()
             await self._news.wait()
 
@@ -178,7 +177,8 @@ class _Race(Generic[T]):
 
     # -- one call ----------------------------------------------------------------------------------------------
 
-    async def _make(self, call: Call, held: Held) -> None:
+    async def make(self, call: Call, held: Held) -> None:
+        """Make a call, and tell what came of it."""
         held.called = True
         timeline = self._run.timeline
         began_at = timeline.now()
@@ -194,8 +194,8 @@ class _Race(Generic[T]):
                 await self._lose(call, held, answer, began_at, self._why)
                 return
         except InvalidBody as raised:
-            self._plan.report_abandoned(call, began_at, timeline.now())
             self.wrong = raised
+            await self._forget(call, held, began_at, "")
             return
         except Exception as raised:  # noqa: BLE001 - whatever a client raises is a failed try, and is classified
             error = raised

@@ -1,6 +1,6 @@
 """Local capacity: what this process allows itself. Pure; told what time it is.
 
-- A minute is any sixty seconds, not the clock's: a window counts exactly what was taken in the last sixty seconds.
+- A minute is any sixty seconds, not the clock's: what counts is exactly what was taken in the last sixty seconds.
 - Tokens are taken by estimate before the call and settled from the provider's count after it.
 - A call may need capacity of several: its candidate's own, and what all that use the same key have together. It takes
   all of it or none.
@@ -25,58 +25,24 @@ if TYPE_CHECKING:
 WINDOW_SECONDS: Final = 60.0
 
 
-class Window:
-    """At most ``limit`` within any sixty seconds."""
+class Part:
+    """What a lease holds of one capacity.
 
-    __slots__ = ("_limit", "_taken", "_used")
+    Attributes:
+        at: When it was taken.
+        requests: How many requests it counts for: one, or none where its call was never made.
+        tokens: How many tokens it counts for.
+        counted: Whether it still counts: it was taken in the last minute.
+    """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken: deque[_Taken] = deque()
-        self._used = 0
+    __slots__ = ("at", "capacity", "counted", "requests", "tokens")
 
-    def free_at(self, amount: int, now: float) -> float:
-        """When ``amount`` is next free: ``now``, or later. More than the limit is free when all of it is."""
-        self._forget(now)
-        surplus = self._used + min(amount, self._limit) - self._limit
-        if surplus <= 0:
-            return now
-        for taken in self._taken:
-            surplus -= taken.amount
-            if surplus <= 0:
-                return taken.at + WINDOW_SECONDS
-        raise AssertionError("the window holds what it counts")
-
-    def take(self, amount: int, now: float) -> _Taken:
-        """Count ``amount`` from ``now`` on."""
-        taken = _Taken(now, min(amount, self._limit))
-        self._taken.append(taken)
-        self._used += taken.amount
-        return taken
-
-    def settle(self, taken: _Taken, amount: int) -> None:
-        """What was ``taken`` turned out to be ``amount``."""
-        if taken.counted:
-            self._used += amount - taken.amount
-            taken.amount = amount
-
-    def used(self, now: float) -> int:
-        """What was taken in the last sixty seconds."""
-        self._forget(now)
-        return self._used
-
-    def _forget(self, now: float) -> None:
-        while self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
-            oldest = self._taken.popleft()
-            oldest.counted = False
-            self._used -= oldest.amount
-
-
-@dataclass(slots=True)
-class _Taken:
-    at: float
-    amount: int
-    counted: bool = True
+    def __init__(self, capacity: Capacity, at: float, tokens: int) -> None:
+        self.capacity = capacity
+        self.at = at
+        self.requests = 1
+        self.tokens = tokens
+        self.counted = True
 
 
 class Capacity:
@@ -84,74 +50,95 @@ class Capacity:
 
     Attributes:
         policy: The limits.
+        counts_tokens: Whether a lease needs an estimate of tokens.
+        in_use: Leases that are out.
         waiters: Who waits for it, whoever goes first at the front; kept by the queue.
     """
 
-    __slots__ = ("_concurrency", "_in_use", "_requests", "_tokens", "policy", "waiters")
+    __slots__ = (
+        "_counts",
+        "_max_in_use",
+        "_max_requests",
+        "_max_tokens",
+        "_requests",
+        "_taken",
+        "_tokens",
+        "counts_tokens",
+        "in_use",
+        "policy",
+        "waiters",
+    )
 
     def __init__(self, policy: RateLimitPolicy) -> None:
         self.policy = policy
+        self.counts_tokens = policy.tokens_per_minute is not None
+        self.in_use = 0
         self.waiters: list[Ticket] = []
-        self._requests = Window(policy.requests_per_minute) if policy.requests_per_minute else None
-        self._tokens = Window(policy.tokens_per_minute) if policy.tokens_per_minute else None
-        self._concurrency = math.inf if policy.concurrency is None else policy.concurrency
-        self._in_use = 0
-
-    @property
-    def in_use(self) -> int:
-        """Leases that are out."""
-        return self._in_use
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether a lease needs an estimate of tokens."""
-        return self._tokens is not None
+        self._max_in_use = math.inf if policy.concurrency is None else policy.concurrency
+        self._max_requests = math.inf if policy.requests_per_minute is None else policy.requests_per_minute
+        self._max_tokens = math.inf if policy.tokens_per_minute is None else policy.tokens_per_minute
+        self._counts = self.counts_tokens or policy.requests_per_minute is not None
+        self._taken: deque[Part] = deque()
+        self._requests = 0
+        self._tokens = 0
 
     def used(self, now: float) -> tuple[int, int]:
         """Requests and tokens of the last minute; 0 of what is not limited."""
-        return (
-            self._requests.used(now) if self._requests else 0,
-            self._tokens.used(now) if self._tokens else 0,
-        )
+        self._forget(now)
+        policy = self.policy
+        return self._requests if policy.requests_per_minute else 0, self._tokens if policy.tokens_per_minute else 0
 
     def free_at(self, tokens: int, now: float) -> float:
-        """When a part of a lease is next to be had: ``now``, or later; infinity where only one given back can tell."""
-        if self._in_use >= self._concurrency:
+        """When a part of a lease is next to be had: ``now``, or later; infinity where only one given back can tell.
+
+        More tokens than the limit are free when all of them are.
+        """
+        if self.in_use >= self._max_in_use:
             return math.inf
-        requests_at = self._requests.free_at(1, now) if self._requests else now
-        tokens_at = self._tokens.free_at(tokens, now) if self._tokens else now
-        return max(requests_at, tokens_at)
+        if self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
+            self._forget(now)
+        requests = self._requests + 1 - self._max_requests
+        surplus = self._tokens + min(tokens, self._max_tokens) - self._max_tokens
+        if requests <= 0 and surplus <= 0:
+            return now
+        for part in self._taken:
+            requests -= part.requests
+            surplus -= part.tokens
+            if requests <= 0 and surplus <= 0:
+                return part.at + WINDOW_SECONDS
+        raise AssertionError("a capacity holds what it counts")
 
     def take(self, tokens: int, now: float) -> Part:
         """Take what `free_at` said is free."""
-        self._in_use += 1
-        return Part(
-            self,
-            self._requests.take(1, now) if self._requests else None,
-            self._tokens.take(tokens, now) if self._tokens else None,
-        )
+        self.in_use += 1
+        part = Part(self, now, tokens if tokens <= self._max_tokens else int(self._max_tokens))
+        if self._counts:
+            self._taken.append(part)
+            self._requests += 1
+            self._tokens += part.tokens
+        return part
 
     def settle(self, part: Part, tokens: int) -> None:
         """The tokens of a part turned out to be ``tokens``."""
-        if self._tokens is not None and part.tokens is not None:
-            self._tokens.settle(part.tokens, tokens)
+        if part.counted and self._counts:
+            self._tokens += tokens - part.tokens
+        part.tokens = tokens
 
     def give_back(self, part: Part, *, used: bool) -> None:
         """A part is over; what it was not ``used`` for counts for nothing."""
-        self._in_use -= 1
+        self.in_use -= 1
         if not used:
             self.settle(part, 0)
-            if self._requests is not None and part.request is not None:
-                self._requests.settle(part.request, 0)
+            if part.counted and self._counts:
+                self._requests -= part.requests
+            part.requests = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a lease holds of one capacity."""
-
-    capacity: Capacity
-    request: _Taken | None
-    tokens: _Taken | None
+    def _forget(self, now: float) -> None:
+        while self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
+            oldest = self._taken.popleft()
+            oldest.counted = False
+            self._requests -= oldest.requests
+            self._tokens -= oldest.tokens
 
 
 class Lease:

@@ -63,6 +63,11 @@ class Queue:
         self._lengths: dict[str, int] = {}
         self._numbers = count()
 
+    @property
+    def anybody(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     def length(self, model: str) -> int:
         """How many runs of ``model`` wait."""
         return self._lengths.get(model, 0)
@@ -97,8 +102,6 @@ class Queue:
 
     def serve(self, capacities: Iterable[Capacity], now: float) -> None:
         """There may be room in these: hand it to whoever goes first for it, and wake them."""
-        if not self._waiting:
-            return
         involved = {each for capacity in capacities for ticket in capacity.waiters for each in ticket.capacities()}
         tickets = {ticket for capacity in involved for ticket in capacity.waiters}
         kept: set[Capacity] = set()
