@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from standby.runner.testing import Fail, Slow
+from standby.runner.testing import EPOCH, Fail, Slow
 from tests.runner.conftest import gateway
 
 pytestmark = pytest.mark.anyio
@@ -68,3 +68,65 @@ async def test_a_failure_that_is_retried_does_not_demote():
     assert (await gate.ask()).candidate == "a"
     standing = gate.state.standing("candidate:chat/a")
     assert standing is None
+
+
+async def test_a_thousand_failures_at_once_leave_the_ranks_stable():
+    """Each candidate that failed them all is demoted once, whatever the order in which the failures come."""
+    durations = iter(range(10_000))
+
+    def down_after(least_seconds):
+        return lambda _: Slow(least_seconds + next(durations) * 7919 % 1000 / 1000, DOWN)
+
+    gate = gateway(
+        {"a": down_after(1), "b": down_after(2), "c": down_after(4), "d": []},
+        policy=DEMOTE | {"failoverPolicy": {"ejectAfter": 0}},
+        timeouts={"attemptSeconds": 60},
+    )
+    async with anyio.create_task_group() as tasks:
+        for _ in range(1000):
+            tasks.start_soon(gate.ask)
+    assert gate.calls() == {"a": 1000, "b": 1000, "c": 1000, "d": 1000}
+    assert [(status.id, status.effective_priority) for status in gate.runner.statuses()] == [
+        ("a", 110),
+        ("b", 111),
+        ("c", 112),
+        ("d", 103),
+    ]
+
+
+async def test_the_status_says_why_a_candidate_is_demoted_and_until_when():
+    """Cause, and when the next step wears off, in numbers and in words."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=DEMOTE)
+    await gate.ask()
+    status = gate.runner.statuses()[0]
+    cause = "provider_5xx: priority_demote_policy (priorityDemotePolicy.categories = provider_5xx)"
+    assert (status.priority, status.effective_priority, status.demoted_for) == (100, 110, cause)
+    assert status.restored_at == EPOCH + anyio.current_time() + 60
+    words = f"Ranked 10 lower, at 110: {cause}; it wears off from "
+    assert any(sentence.startswith(words) and sentence.endswith(" UTC on.") for sentence in status.told)
+
+
+async def test_the_status_names_the_next_step_of_a_demotion_that_wears_off():
+    """Of two steps one is gone; the rest goes later, and then nothing is said of it any more."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=DEMOTE, candidates={"b": {"priority": 1000}})
+    await gate.ask()
+    await anyio.sleep(1)
+    await gate.ask()
+    demoted_at = EPOCH + anyio.current_time()
+    await anyio.sleep(90)
+    status = gate.runner.statuses()[0]
+    assert (status.effective_priority, status.restored_at) == (110, demoted_at + 120)
+    await anyio.sleep(60)
+    status = gate.runner.statuses()[0]
+    assert (status.effective_priority, status.demoted_for, status.restored_at) == (100, "", None)
+
+
+async def test_a_demotion_that_stays_says_so():
+    """With `restoreSeconds` 0 somebody must restore it."""
+    policy = {"priorityDemotePolicy": {**DEMOTE["priorityDemotePolicy"], "restoreSeconds": 0}}
+    gate = gateway({"a": [DOWN], "b": []}, policy=policy)
+    await gate.ask()
+    await anyio.sleep(80_000)
+    status = gate.runner.statuses()[0]
+    assert (status.effective_priority, status.restored_at) == (110, None)
+    assert any(sentence.endswith("; until somebody restores it.") for sentence in status.told)

@@ -7,7 +7,7 @@ from dataclasses import astuple
 import pytest
 from sqlalchemy import event
 
-from standby.store import Cool, Demote, Disable, Enable, Failed, Restore
+from standby.store import Cool, Demote, Disable, Enable, Failed, Restore, Succeeded
 from standby.store.sql import open_sql
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +119,21 @@ async def test_what_is_done_on_purpose_is_audited(url):
             (5.0, "ann", "restore", HERE, ""),
             (4.0, "ann", "enable", HERE, ""),
             (3.0, "policy", "disable", HERE, "auth_error"),
+        ]
+
+
+async def test_a_recheck_is_audited(url):
+    """A policy disables, disables again where the recheck fails, and enables where it succeeds; who and why is kept."""
+    async with open_sql(url, commit_wait_seconds=20) as store:
+        await store.state.apply([Disable(HERE, 10.0, "policy", "auth_error", 70.0)])
+        await store.state.apply([Failed(HERE, 75.0), Disable(HERE, 75.0, "policy", "the probe failed", 135.0)])
+        await store.state.apply([Succeeded(HERE, 139.0, 130.0), Succeeded(HERE, 140.0, 136.0)])
+        await store.state.apply([Failed(HERE, 150.0), Succeeded(HERE, 160.0, 155.0)])
+    async with open_sql(url) as store:
+        assert [astuple(line) for line in await store.history.audit()] == [
+            (140.0, "policy", "enable", HERE, "its recheck succeeded"),
+            (75.0, "policy", "disable", HERE, "the probe failed"),
+            (10.0, "policy", "disable", HERE, "auth_error"),
         ]
 
 
