@@ -12,12 +12,13 @@ from typing import Self, TypedDict, Unpack
 from sqlalchemy.exc import DBAPIError
 
 from ._config import parse
+from ._database import log, to_its_end
 from ._errors import StoreError
 from ._references import CLIENTS
 from ._sql_catalog import SqlCatalog
 from ._sql_history import SqlHistory
 from ._sql_state import SqlState
-from ._sqlite import SqliteFile, log, to_its_end
+from ._sqlite import SqliteFile
 
 _POLL = "poll"
 

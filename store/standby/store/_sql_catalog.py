@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ._config import literal_secrets
+from ._database import Database, log
 from ._errors import StoreError
 from ._protocols import Snapshot
 from ._sql_tables import DOCUMENTS, audit, catalog_versions
-from ._sqlite import SqliteFile, log
 
 _MAX_STEPS_BACK = 10
 
@@ -40,7 +40,7 @@ Parse = Callable[[Mapping[str, Any]], Parsed]
 class SqlCatalog:
     """A catalog in a database, shared with every process that uses the same file."""
 
-    def __init__(self, file: SqliteFile, parse: Parse) -> None:
+    def __init__(self, file: Database, parse: Parse) -> None:
         self._file = file
         self._parse = parse
         self._snapshot = Snapshot(0)

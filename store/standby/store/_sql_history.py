@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from ._database import Database, log
 from ._errors import StoreError
 from ._sql_tables import audit, runs
 from ._sql_writer import Writer
-from ._sqlite import SqliteFile, log
 
 PART = "history"
 
@@ -50,7 +50,7 @@ class _Kept:
 class SqlHistory:
     """The records of past runs in a database, bounded; the newest are kept."""
 
-    def __init__(self, file: SqliteFile, *, max_pending: int, keep_runs: int) -> None:
+    def __init__(self, file: Database, *, max_pending: int, keep_runs: int) -> None:
         self._file = file
         self._keep_runs = keep_runs
         self.writer: Writer[_Kept] = Writer(

@@ -21,10 +21,10 @@ import anyio
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ._database import Database
 from ._memory import MemoryState
 from ._sql_tables import audit, standings
 from ._sql_writer import Writer
-from ._sqlite import SqliteFile
 from ._standing import (
     CLEAN,
     Cool,
@@ -117,7 +117,7 @@ class _Reduced:
 class SqlState:
     """Run-time state in a database: survives this process, and is shared with the others that use the same file."""
 
-    def __init__(self, file: SqliteFile, *, commit_wait_seconds: float, max_pending: int) -> None:
+    def __init__(self, file: Database, *, commit_wait_seconds: float, max_pending: int) -> None:
         self._file = file
         self._commit_wait_seconds = commit_wait_seconds
         self._mirror = MemoryState()

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
 
-from ._sqlite import SqliteFile, is_trouble, log
+from ._database import Database, log
 
 Item = TypeVar("Item")
 
@@ -30,7 +30,7 @@ class Writer(Generic[Item]):
     def __init__(
         self,
         part: str,
-        file: SqliteFile,
+        file: Database,
         commit: Callable[[Sequence[Item]], Awaitable[None]],
         *,
         max_pending: int,
@@ -57,7 +57,7 @@ class Writer(Generic[Item]):
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._patient = AsyncRetrying(
-            retry=retry_if_exception(is_trouble),
+            retry=retry_if_exception(file.is_trouble),
             stop=lambda _: self.closed,
             wait=wait_exponential(multiplier=0.05, max=2.0) + wait_random(0, 0.05),
             sleep=self._pause,
@@ -146,7 +146,7 @@ class Writer(Generic[Item]):
             try:
                 await self._patient(self._try)
             except Exception as error:  # noqa: BLE001 - whatever it is, what comes after must be written
-                if is_trouble(error):
+                if self._file.is_trouble(error):
                     return False
                 self._refused(error)
         self._file.leave_trouble(self._part)

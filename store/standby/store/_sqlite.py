@@ -9,14 +9,12 @@ state is not worth a disk flush for each failed call.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import anyio
 import orjson
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.engine import make_url
@@ -32,12 +30,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
+from ._database import Database, to_json
 from ._errors import StoreError
 from ._sql_schema import NEWEST, one_migration, revision_of, upgrade
-
-T = TypeVar("T")
-
-log = logging.getLogger("standby.store")
 
 BUSY: Final = 5
 NOT_A_DATABASE: Final = 26
@@ -69,44 +64,13 @@ def is_busy(error: BaseException) -> bool:
     return _code(error) in {BUSY, 6}
 
 
-def is_trouble(error: BaseException) -> bool:
-    """Whether the database is at fault, so that trying later may do; `False` where the data is, and nothing helps."""
-    at_fault = (IntegrityError, DataError, InterfaceError, NotSupportedError, ProgrammingError)
-    return isinstance(error, DBAPIError) and not isinstance(error, at_fault)
-
-
-def _to_json(value: Any) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work``, which must be bounded, and be cancelled only then."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as request:
-                cancelled = None if task.cancelled() else request
-    task.result()
-    if cancelled is not None:
-        raise cancelled
-
-
-class SqliteFile:
+class SqliteFile(Database):
     """The connections to one file, shared by the parts of a store that live in it."""
 
     def __init__(self, url: str, *, busy_timeout_seconds: float) -> None:
-        self.name = _path_in(url)
-        """The file as the operator wrote it, for messages."""
-        self.one_writer = asyncio.Lock()
-        """Held while this process writes: waiting here is fair and short, waiting in SQLite is neither."""
+        super().__init__(_path_in(url))
         self._readers = asyncio.Semaphore(_MAX_READERS)
-        self._troubles: dict[str, str] = {}
-        self._under_way: set[asyncio.Task[Any]] = set()
         self._inode: int | None = None
-        self._closed = False
         self.engine = create_async_engine(
             URL.create("sqlite+aiosqlite", database=self.name),
             connect_args={"timeout": busy_timeout_seconds},
@@ -116,7 +80,7 @@ class SqliteFile:
             # Every transaction below is ended where it began: the pool need not make sure, a round trip each time.
             pool_reset_on_return=None,
             hide_parameters=True,
-            json_serializer=_to_json,
+            json_serializer=to_json,
             json_deserializer=orjson.loads,
         )
         event.listen(self.engine.sync_engine, "connect", _prepare_connection)
@@ -162,19 +126,12 @@ class SqliteFile:
             if await connection.run_sync(revision_of, self.name) != NEWEST:
                 await connection.run_sync(upgrade)
 
-    async def close(self) -> None:
-        """Wait for what is under way, and give all connections back."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-        self._closed = True
-        await self.engine.dispose()
-
     # -- transactions --------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncConnection, None]:
         """One transaction that writes: all of it is kept, or nothing."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         async with self.one_writer, self._writing.connect() as connection:
             try:
                 async with connection.begin():
@@ -188,7 +145,7 @@ class SqliteFile:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
         """One transaction that reads: what it sees is of one moment."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         async with self._readers, self.engine.connect() as connection:
             try:
                 yield connection
@@ -218,48 +175,22 @@ class SqliteFile:
         await connection.rollback()
         return int(version)
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise StoreError(f"{self.name} is closed")
-
     def _in_place(self) -> bool:
         with suppress(OSError):
             return os.stat(self.name).st_ino == self._inode  # noqa: PTH116
         return False
 
-    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do ``work`` to its end, even where the caller is cancelled: no connection is left in the middle of it."""
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
-
     # -- trouble -------------------------------------------------------------------------------------------------
 
-    def trouble(self, *parts: str) -> str | None:
-        """What is wrong with the file for one of these parts of the store; `None` where nothing is."""
-        return next((self._troubles[part] for part in parts if part in self._troubles), None)
+    def is_trouble(self, error: BaseException) -> bool:
+        """Whether the file is at fault, so that trying later may do; `False` where the data is, and nothing helps."""
+        at_fault = (IntegrityError, DataError, InterfaceError, NotSupportedError, ProgrammingError)
+        return isinstance(error, DBAPIError) and not isinstance(error, at_fault)
 
-    def enter_trouble(self, part: str, error: BaseException) -> None:
-        """Remember that ``part`` cannot use the file. The first part in trouble says so in the log."""
-        why = self.words(error)
-        if not self._troubles:
-            log.warning("%s; runs go on with what is in memory, and it is written once that is possible again", why)
-        self._troubles[part] = why
-
-    def leave_trouble(self, part: str) -> None:
-        """Remember that ``part`` can use the file. The last part that was in trouble says so in the log."""
-        if self._troubles.pop(part, None) is not None and not self._troubles:
-            log.info("%s is in use again; everything that waited is written", self.name)
-
-    def words(self, error: BaseException) -> str:
-        """What is wrong, with the name of the file."""
-        if isinstance(error, StoreError):
-            return str(error)
+    def what_is_wrong(self, error: DBAPIError) -> str:
+        """By SQLite's own code."""
         code = _code(error)
-        if code in _WORDS:
-            return f"{self.name} {_WORDS[code][0]}"
-        return f"{self.name} cannot be used: {error.orig if isinstance(error, DBAPIError) else error}"
+        return _WORDS[code][0] if code in _WORDS else f"cannot be used: {error.orig}"
 
 
 def _path_in(url: str) -> str:
