@@ -123,6 +123,17 @@ def test_each_decision_is_told_as_a_sentence(asked, question, sentence):
     assert explained(**asked)[question].sentence == sentence
 
 
+def test_a_disablement_that_is_rechecked_says_when():
+    """Not until somebody enables it."""
+    recheck = DOCUMENT.replace(
+        "actions: {rate_limit: cooldown_and_next}", "actions: {rate_limit: disable_and_next}, recheckSeconds: 90"
+    )
+    explanation = explain(parse(recheck).snapshot(), Question(model="chat", candidate="shared", status=429))
+    assert explanation.told[1].sentence == (
+        "The next candidate is tried, and this one is left out for 90 s, then one run checks."
+    )
+
+
 def test_a_policy_that_observes_says_what_it_would_do():
     """The run stops, by the policy's status; beside that stands what the policy would decide if it were active."""
     question = Question(model="chat", candidate="shared", status=429)

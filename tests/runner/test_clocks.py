@@ -228,6 +228,52 @@ async def test_no_try_starts_with_too_little_time_left_of_a_scope():
     assert (record.ending, seconds, gate.calls()["b"]) == ("deadline", 9.75, 0)
 
 
+async def test_no_cooldown_is_waited_for_that_leaves_too_little_time():
+    """The run fails at once."""
+    gate = gateway({"a": []}, timeouts={"minUsefulSeconds": 2})
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("candidate:chat/a", now, now + 9, 1, "test")])
+    began = anyio.current_time()
+    with pytest.raises(RunFailed):
+        await gate.ask(timeout_seconds=10)
+    assert anyio.current_time() == began
+
+
+async def test_no_run_waits_for_capacity_that_comes_too_late():
+    """The wait in the queue ends when what is left is of no use; it is the deadline that ended it."""
+    gate = gateway({"a": [Slow(100)]}, timeouts={"minUsefulSeconds": 2}, limits={"concurrency": 1})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gate.ask)
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        with pytest.raises(RunFailed) as caught:
+            await gate.ask(timeout_seconds=10)
+        assert (caught.value.ending, anyio.current_time() - began) == ("deadline", 8)
+
+
+async def test_whoever_follows_one_that_was_admitted_too_late_takes_its_own_capacity():
+    """The queue's capacity for one candidate is none for another."""
+    gate = gateway(
+        {"a": [Slow(7), answer()], "b": [Slow(50)]},
+        limits={"concurrency": 1},
+        overrides={"a": {"timeouts": {"minUsefulSeconds": 5}}},
+    )
+    now = EPOCH + anyio.current_time()
+
+    async def until_eleven():
+        with pytest.raises(RunFailed):
+            await gate.ask(timeout_seconds=11)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gate.ask)
+        tasks.start_soon(lambda: gate.ask(only=["b"]))
+        await anyio.sleep(0.5)
+        await gate.state.apply([Cool("candidate:chat/b", now, now + 6, 1, "test")])
+        tasks.start_soon(until_eleven)
+        await anyio.sleep(7)
+        assert gate.clients["b"].in_flight == 1
+
+
 def everything_a_run_holds():
     """A run that calls until 2, waits for its retry until 3, calls until 5, and waits in the queue until 50."""
     return gateway(

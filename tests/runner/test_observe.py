@@ -212,3 +212,27 @@ async def test_the_observed_decisions_are_in_the_history():
     await failed_run(gate, run_id="seen")
     kept = await gate.runner.history.get("seen")
     assert kept["tries"][0]["observed"]["failover"]["action"] == "cooldown_and_next"
+
+
+async def test_our_own_limit_is_observed():
+    """A refusal for want of local capacity says what an active policy would have decided."""
+    gate = gateway({"a": [Slow(5)], "b": []}, policy=observing(), limits={"concurrency": 1})
+    records = []
+
+    async def ask():
+        records.append((await gate.ask()).record)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.sleep(1)
+        tasks.start_soon(ask)
+    assert records[1].tries[0].observed.failover.reason == "local_rate_limit_try_next_candidate"
+
+
+async def test_a_probe_that_fails_leaves_nobody_out():
+    """What was cooled before the policy only observed is half open, and stays so."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=observing())
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("candidate:chat/a", now - 60, now - 1, 1, "test")])
+    await failed_run(gate)
+    assert gate.state.standing("candidate:chat/a").cooling_until < now

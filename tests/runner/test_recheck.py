@@ -59,11 +59,14 @@ async def test_one_run_rechecks_it():
 
 
 async def test_one_that_answers_is_enabled():
-    """Nothing is held against it any more."""
+    """It is called like any other; that it was out is remembered for as long as it was, as after a cooldown."""
     gate = gateway({"a": [BAD_KEY, answer()], "b": []}, policy=recheck())
     await gate.ask()
     await anyio.sleep(60)
     assert [(await gate.ask()).candidate for _ in range(3)] == ["a", "a", "a"]
+    assert (status(gate).status, status(gate).cooldowns_in_row) == ("usable", 1)
+    await anyio.sleep(60)
+    await gate.ask()
     assert gate.state.standing(HERE) is None
 
 
@@ -72,7 +75,7 @@ async def test_one_that_another_process_disabled_is_enabled_too():
     gate = gateway({"a": [answer()], "b": []}, policy=recheck())
     await gate.state.apply([Disable(HERE, now(), "policy", "auth_error", now() + 60)])
     await anyio.sleep(60)
-    assert ((await gate.ask()).candidate, gate.state.standing(HERE)) == ("a", None)
+    assert ((await gate.ask()).candidate, status(gate).status) == ("a", "usable")
 
 
 async def test_a_stream_that_answers_enables_it_too():
@@ -224,4 +227,54 @@ async def test_a_recheck_waits_for_a_cooldown_that_lasts_longer():
     assert (await gate.ask()).candidate == "b"
     await anyio.sleep(31)
     assert (await gate.ask()).candidate == "a"
-    assert gate.state.standing(HERE) is None
+    assert status(gate).status == "usable"
+
+
+PATIENT = {"attemptSeconds": 500}
+
+
+async def test_a_failure_from_before_does_not_put_the_recheck_off():
+    """A call that was under way when the candidate was disabled, and fails later, is of the same incident."""
+    gate = gateway({"a": [Slow(50, BAD_KEY), BAD_KEY, answer()], "b": []}, policy=recheck(), timeouts=PATIENT)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gate.ask)
+        await anyio.sleep(1)
+        await gate.ask()
+        until = status(gate).until
+    assert (status(gate).status, status(gate).until) == ("disabled", until)
+
+
+async def test_a_failure_from_before_does_not_undo_the_recheck():
+    """Neither while the probe is out nor when it has answered."""
+    for fails_after in (63, 100):
+        gate = gateway(
+            {"a": [Slow(fails_after, BAD_KEY), BAD_KEY, Slow(5)], "b": []}, policy=recheck(), timeouts=PATIENT
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(gate.ask)
+            await anyio.sleep(1)
+            await gate.ask()
+            await anyio.sleep(60)
+            assert (await gate.ask()).candidate == "a"
+        assert status(gate).status == "usable"
+
+
+async def test_a_request_that_is_refused_proves_nothing():
+    """What concerns the request says nothing of the candidate: the next run checks it."""
+    refused = Fail("bad_request", "no", status=400, scope="request")
+    gate = gateway({"a": [BAD_KEY, refused, answer()], "b": []}, policy=recheck())
+    await gate.ask()
+    await anyio.sleep(60)
+    with pytest.raises(RunFailed):
+        await gate.ask()
+    assert status(gate).status == "half_open"
+    assert (await gate.ask()).candidate == "a"
+
+
+async def test_where_all_are_disabled_the_run_says_when_one_is_checked():
+    """It does not wait for that."""
+    gate = gateway({"a": [BAD_KEY]}, policy=recheck())
+    for _ in range(2):
+        with pytest.raises(RunFailed) as caught:
+            await gate.ask()
+    assert (caught.value.ending, caught.value.retry_after_seconds) == ("unavailable", pytest.approx(60))

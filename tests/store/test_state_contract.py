@@ -166,6 +166,8 @@ async def test_a_recheck_enables_what_a_policy_disabled(state):
     assert [state.standing(HERE).half_open(now) for now in (59.0, 60.0)] == [False, True]
     assert await state.lease_probe([HERE], "run_1", 61.0, 70.0)
     await state.apply([Succeeded(HERE, 62.0, 61.0)])
+    assert not state.standing(HERE).disabled
+    await state.apply([Succeeded(HERE, 200.0, 199.0)])
     assert state.standing(HERE) is None
 
 

@@ -17,8 +17,10 @@ from standby.store import (
     DEFAULT_SCOPES,
     Candidate,
     EffectivePolicies,
+    FailoverPolicy,
     Snapshot,
     effective_policies,
+    overlaid,
 )
 
 from ._cases import told
@@ -209,7 +211,11 @@ def _failover(decisions: Decisions, info: FailureInfo, where: _Where) -> Told:
         case "cooldown_and_next":
             sentence = f"The next candidate is tried, and {where.covered(info.category)} is left out for {seconds}."
         case "disable_and_next":
-            sentence = "The next candidate is tried, and this one is left out until somebody enables it."
+            recheck_seconds = where.failover_policy.recheck_seconds
+            until = (
+                f"for {recheck_seconds:g} s, when one run checks it" if recheck_seconds else "until somebody enables it"
+            )
+            sentence = f"The next candidate is tried, and this one is left out {until}."
         case _:
             sentence = "The next candidate is tried; nothing happens to this one."
     return Told("failover", decision.action, sentence, decision.reason, decision.match, where.written(decision.match))
@@ -236,6 +242,11 @@ class _Where:
     index: int
     policies: EffectivePolicies
     built_in: tuple[str, ...]
+
+    @property
+    def failover_policy(self) -> FailoverPolicy:
+        """The one that holds for the candidate."""
+        return overlaid(self.policies.runner_policy.failover_policy, self.policies.failover_override)
 
     def covered(self, category: str) -> str:
         """What a cooldown for this category leaves out, in words."""

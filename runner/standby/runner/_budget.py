@@ -68,8 +68,7 @@ class Budgets:
     def take(self, domain: str, work: Work, policy: RetryBudget) -> Extra | RetryDecision:
         """Pay for an extra try of ``domain``, or the decision that refuses it; nothing is paid then."""
         if not policy.enabled:
-            self.extras += 1
-            return Extra(domain, 0)
+            return Extra(domain, 0, ended=True)  # it counts for nobody
         if self.extras >= max(ALWAYS_IN_FLIGHT, self.runs * policy.max_in_flight_percent // 100):
             return refused("retry_budget_in_flight", "maxInFlightPercent", policy.max_in_flight_percent)
         cost, spent = RETRY_COSTS[work], self.spent(domain)

@@ -80,6 +80,20 @@ def probe_held_until(domains: Sequence[str], standing_of: StandingOf) -> float:
     return max((standing.probe_until for domain in domains if (standing := standing_of(domain))), default=0.0)
 
 
+def is_last_usable(
+    candidate: RouteCandidate, candidates: Sequence[RouteCandidate], standing_of: StandingOf, now: float
+) -> bool:
+    """Whether no other of these may be called now."""
+    return not any(_may_be_called(other, standing_of, now) for other in candidates if other is not candidate)
+
+
+def _may_be_called(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> bool:
+    found = availability(candidate, standing_of, now)
+    if found.verdict == "probe":
+        return probe_held_until(found.domains, standing_of) <= now
+    return found.verdict == "usable"
+
+
 def effective_priority(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> int:
     """The candidate's priority with its demotion; smaller is tried first."""
     standing = standing_of(candidate.domains.candidate)
@@ -130,7 +144,7 @@ def effects_of_failure(
         domain = candidate.domains.of(scope)
         cause = _cause(failed.category, failover.reason, failover.match)
         effects.append(_cool(candidate, domain, failover.cooldown_seconds, cause, failed, standing_of, now))
-    elif failed.given_up and failover.action == "disable_and_next":
+    elif failed.given_up and failover.action == "disable_and_next" and not _of_before(failed, standing_of(own)):
         cause = _cause(failed.category, failover.reason, failover.match)
         effects.append(Disable(own, now, "policy", cause, _recheck_at(candidate, now)))
     if demote is not None and demote.demote and failed.given_up:
@@ -156,12 +170,19 @@ def leaves_out(candidate: RouteCandidate, effects: Sequence[Effect]) -> bool:
     return any(isinstance(effect, Cool | Disable) and effect.domain in domains for effect in effects)
 
 
+def _of_before(failed: FailedTry, standing: Standing | None) -> bool:
+    """Disabled already, and the try began before its recheck was due: it is of the same incident."""
+    return standing is not None and standing.disabled and failed.began_at < standing.recheck_at
+
+
 def _old_news(failed: FailedTry, standing: Standing | None) -> bool:
     return standing is not None and standing.recovered_at > 0 and failed.began_at < standing.cooled_at
 
 
 def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: StandingOf, now: float) -> list[Effect]:
     """Cooldowns that no action asked for: of a failed probe, and of a candidate that fails again and again."""
+    if candidate.rules.not_active is not None:
+        return []
     base_seconds = candidate.cooldown.eject_seconds
     own = candidate.domains.candidate
     scope = candidate.cooldown.scopes.get(failed.category, "candidate")

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from math import inf
 
 from ._health import Availability, StandingOf, availability, probe_held_until
@@ -32,11 +33,20 @@ class LeftOver:
         "_record",
         "_route",
         "_standing_of",
+        "_useful_seconds",
         "only_queue",
         "out_of_time",
     )
 
-    def __init__(self, route: Route, record: RunRecord, standing_of: StandingOf, deadline: float) -> None:
+    def __init__(
+        self,
+        route: Route,
+        record: RunRecord,
+        standing_of: StandingOf,
+        deadline: float,
+        useful_seconds: Callable[[RouteCandidate], float],
+    ) -> None:
+        self._useful_seconds = useful_seconds
         self.only_queue = False
         self.out_of_time = False
         self._route = route
@@ -56,6 +66,14 @@ class LeftOver:
         """There was no local capacity for it; there may be some at ``free_at``."""
         self._at_limit.append((candidate, free_at))
 
+    @property
+    def latest_admission(self) -> float:
+        """After this, capacity is of no use to the run any more."""
+        return self._latest(candidate for candidate, _ in self._at_limit)
+
+    def _latest(self, candidates: Iterable[RouteCandidate]) -> float:
+        return self._deadline - min(map(self._useful_seconds, candidates))
+
     def admitted(self, candidate: RouteCandidate) -> None:
         """The queue handed over the capacity for it."""
         self._at_limit = [pair for pair in self._at_limit if pair[0] is not candidate]
@@ -70,14 +88,15 @@ class LeftOver:
         if self._at_limit:
             return self._queue(now)
         standings = [availability(candidate, self._standing_of, now) for candidate in self._route.candidates]
-        ends = [found.until for found in standings if found.verdict == "cooling"]
+        ends = [found.until for found in standings if found.until and found.verdict in ("cooling", "disabled")]
         untils, probing = self._waited_for(now)
         retry_after = min([*ends, *untils], default=now) - now if ends or untils else None
         ending: Ending = "exhausted" if self._record.attempts else "unavailable"
         if not untils or any(found.verdict == "usable" for found in standings):
             return GiveUp(ending, retry_after)
         if self._health_wait_until is None:
-            self._health_wait_until = min(self._deadline, now + self._route.queue.max_wait_seconds)
+            latest = self._latest(candidate for candidate, _ in self._passed_by)
+            self._health_wait_until = min(latest, now + self._route.queue.max_wait_seconds)
         if now >= self._health_wait_until or (not probing and min(untils) >= self._health_wait_until):
             return GiveUp(ending, retry_after)
         return Wait(min(*untils, self._health_wait_until), for_health=True)
@@ -120,7 +139,9 @@ class LeftOver:
             self._queue_wait_until = now + queue.max_wait_seconds
         if now >= self._queue_wait_until:
             return GiveUp("queue_timeout", retry_after)
-        until = min(self._deadline, self._queue_wait_until)
+        if now >= self.latest_admission:
+            return GiveUp("deadline")
+        until = min(self.latest_admission, self._queue_wait_until)
         return Enqueue(tuple(candidate for candidate, _ in self._at_limit), until)
 
     def _without_queue(self, retry_after: float, now: float) -> list[RouteCandidate] | GiveUp:

@@ -38,6 +38,7 @@ from ._health import (
     availability,
     effects_of_failure,
     effects_of_success,
+    is_last_usable,
     leaves_out,
     probe_held_until,
 )
@@ -146,7 +147,9 @@ class Plan:
     def _left_over(self) -> LeftOver:
         # Made when it is first needed: the usual run leaves nobody out.
         if self._left_over_or_none is None:
-            self._left_over_or_none = LeftOver(self.route, self.record, self._standing_of, self.deadline)
+            self._left_over_or_none = LeftOver(
+                self.route, self.record, self._standing_of, self.deadline, self._useful_seconds
+            )
         return self._left_over_or_none
 
     def _next_turn(self) -> RouteCandidate | None:
@@ -179,6 +182,7 @@ class Plan:
         else:
             return True
         self._give_extra_back()
+        self._admitted = False
         self._current = None
         return False
 
@@ -377,7 +381,8 @@ class Plan:
             if decisions.failover.reason == "hard_stop_policy":
                 self._finish(GiveUp("stopped", free_at - now if free_at < inf else None))
         did: Did = "next" if next_allowed else "stop"
-        self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did))
+        observed = _observed(call.candidate, failure, local=True)
+        self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did, observed=observed))
 
     def report_probed_elsewhere(self, call: Call, now: float) -> None:
         """The probe was not to be had: another run holds it, or the candidate is cooling again."""
@@ -398,7 +403,7 @@ class Plan:
         """The queue was full, or the wait in it ran out."""
         self.record.queued_seconds += queued_seconds
         retry_after = free_at - now if free_at < inf else 1.0
-        if full or now < self.deadline:
+        if full or now < self._left_over.latest_admission:
             self._finish(GiveUp("queue_full" if full else "queue_timeout", retry_after))
 
     def close(self) -> None:
@@ -425,7 +430,7 @@ class Plan:
             began_at=began_at,
             given_up=given_up,
             probe=call.probe,
-            last_usable=lambda: self._last_usable(call.candidate, now),
+            last_usable=lambda: is_last_usable(call.candidate, self.route.candidates, self._standing_of, now),
             chance=self._shared.chance(),
         )
 
@@ -482,17 +487,8 @@ class Plan:
         self._finish(GiveUp("stopped"))
         return "stop"
 
-    def _last_usable(self, candidate: RouteCandidate, now: float) -> bool:
-        return not any(self._usable(other, now) for other in self.route.candidates if other is not candidate)
 
-    def _usable(self, candidate: RouteCandidate, now: float) -> bool:
-        found = availability(candidate, self._standing_of, now)
-        if found.verdict == "probe":
-            return probe_held_until(found.domains, self._standing_of) <= now
-        return found.verdict == "usable"
-
-
-def _observed(candidate: RouteCandidate, failure: Failure) -> Decisions | None:
+def _observed(candidate: RouteCandidate, failure: Failure, *, local: bool = False) -> Decisions | None:
     """What a policy that only observes would have decided."""
     rules = candidate.rules.observed
-    return None if rules is None else decide(rules, failure.info, retryable=failure.retryable)
+    return None if rules is None else decide(rules, failure.info, retryable=failure.retryable, local=local)

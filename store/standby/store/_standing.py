@@ -274,7 +274,16 @@ def _succeeded(standing: Standing, at: float, began_at: float) -> Standing:
     if standing.disabled and standing.recheck_at:
         if began_at < standing.recheck_at:
             return standing
-        standing = replace(_enabled(standing), probe_holder="", probe_until=0.0)
+        return replace(
+            _enabled(standing),
+            cooled_at=standing.recheck_at,
+            cooldowns_in_row=max(1, standing.cooldowns_in_row),
+            recovered_at=at,
+            decay_seconds=max(standing.recheck_at - standing.disabled_at, MIN_DECAY_SECONDS),
+            failures_in_row=0,
+            probe_holder="",
+            probe_until=0.0,
+        )
     if standing.recovered_at and not standing.in_row(at):
         return replace(
             standing, cooled_at=0.0, cooldowns_in_row=0, recovered_at=0.0, decay_seconds=0.0, failures_in_row=0
