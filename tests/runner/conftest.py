@@ -65,6 +65,7 @@ def gateway(
     timeouts: dict[str, Any] | None = None,
     overrides: dict[str, dict[str, Any]] | None = None,
     candidates: dict[str, dict[str, Any]] | None = None,
+    providers: dict[str, dict[str, Any]] | None = None,
     model: dict[str, Any] | None = None,
     state: State | None = None,
     chance: Callable[[], float] = lambda: 0.5,
@@ -91,7 +92,9 @@ def gateway(
     snapshot = Snapshot(
         version=1,
         models={"chat": Model.model_validate({"runner_policy": "own", "candidates": listed, **(model or {})})},
-        providers={name: Provider(client=name) for name in scripts},
+        providers={
+            name: Provider.model_validate({"client": name, **(providers or {}).get(name, {})}) for name in scripts
+        },
         runner_policies={"own": RunnerPolicy.model_validate(policy or {})},
         runtime_policies={
             "own": RuntimePolicy.model_validate(
