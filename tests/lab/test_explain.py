@@ -130,7 +130,7 @@ def test_a_disablement_that_is_rechecked_says_when():
     )
     explanation = explain(parse(recheck).snapshot(), Question(model="chat", candidate="shared", status=429))
     assert explanation.told[1].sentence == (
-        "The next candidate is tried, and this one is left out for 90 s, then one run checks."
+        "The next candidate is tried, and this one is left out for 90 s, when one run checks it."
     )
 
 

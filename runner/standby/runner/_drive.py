@@ -148,8 +148,10 @@ class Driver:
 
     async def failed(self, run: Run, call: Call, held: Held, error: Exception, began_at: float) -> None:
         """A call failed: what follows from it is made true, and what was held for it is free."""
-        await self.apply(run.plan.report_failure(call, error, began_at, run.timeline.now()))
-        await self.give_back(run, held)
+        try:
+            await self.apply(run.plan.report_failure(call, error, began_at, run.timeline.now()))
+        finally:
+            await self.give_back(run, held)
 
     async def _prepare(self, run: Run, call: Call) -> bool:
         """Take the local capacity and the probe that the call needs; tell the plan where they are not to be had."""

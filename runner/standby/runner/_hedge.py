@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final, Generic
 
 import anyio
@@ -26,6 +27,7 @@ from ._steps import Call
 from ._timer import Cancel, begin_later
 
 HEARD: Final = "another was heard first"
+CUT: Final = "the deadline cut it"
 STOPPED: Final = "the run was stopped"
 
 
@@ -40,18 +42,16 @@ async def hedged(
     try:
         race.arm(call)
         await race.make(call, run.held)
-        if race.hedges:
-            await race.until_no_hedge()
+        if race.hedges or race.wrong is not None:
+            await race.settle()
     except BaseException:
         await race.abandon()
         raise
-    if race.wrong is not None:
-        raise race.wrong
     if race.heard is None:
         return None
     heard = race.heard
     run.held = heard.held
-    driver.latencies.add(heard.call.candidate.key, heard.at - heard.began_at)
+    driver.latencies.add(run.plan.latency_key(heard.call.candidate), heard.at - heard.began_at)
     await driver.apply(report(heard.call, heard.answer, heard.began_at, heard.at))
     return heard.answer
 
@@ -89,7 +89,7 @@ class _Race(Generic[T]):
 
     def __init__(self, driver: Driver, run: Run, attempt: Attempt[T], discard: Discard[T] | None) -> None:
         self.heard: _Heard[T] | None = None
-        self.wrong: Exception | None = None
+        self.wrong: BaseException | None = None
         self._driver = driver
         self._run = run
         self._plan = run.plan
@@ -106,7 +106,7 @@ class _Race(Generic[T]):
         self._abandoned = True
         self._see_to_the_others()
         with anyio.CancelScope(shield=True):
-            await self.until_no_hedge()
+            await self._until_no_hedge()
         heard, self.heard = self.heard, None
         if heard is not None:
             await self._lose(heard.call, heard.held, heard.answer, heard.began_at, "")
@@ -147,7 +147,9 @@ class _Race(Generic[T]):
                 held = self._held_for(call.candidate)
                 self.arm(call)
                 await self.make(call, held)
-        except Exception as defect:  # noqa: BLE001 - raised where the run is
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as defect:  # noqa: BLE001 - raised where the run is
             self.wrong = defect
             self._see_to_the_others()
         finally:
@@ -155,8 +157,13 @@ class _Race(Generic[T]):
             if self._news is not None:
                 self._news.set()
 
-    async def until_no_hedge(self) -> None:
-        """Wait until every hedge is over."""
+    async def settle(self) -> None:
+        """Wait until every hedge is over, and raise what is wrong with one."""
+        await self._until_no_hedge()
+        if self.wrong is not None:
+            raise self.wrong
+
+    async def _until_no_hedge(self) -> None:
         while self.hedges:
             self._news = anyio.Event()
             await self._news.wait()
@@ -208,7 +215,8 @@ class _Race(Generic[T]):
         # At the run's deadline the caller may be leaving as well: an extra call is then nobody's, whoever comes first.
         over = self._decided or (call.hedge and call.clock == "deadline")
         if over and (error is None or clock.cancel_called):
-            await self._forget(call, held, began_at, self._why)
+            cut_off = call.clock == "deadline" and timeline.now() >= call.until
+            await self._forget(call, held, began_at, self._why or (CUT if cut_off else ""))
             return
         await self._driver.failed(self._run, call, held, error or cut(call, began_at), began_at)
         self._see_to_the_others()
@@ -224,13 +232,14 @@ class _Race(Generic[T]):
         """There is an answer, and nobody to hear it."""
         if self._discard is not None:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
-                await self._discard(answer)
+                with suppress(Exception):
+                    await self._discard(answer)
         await self._forget(call, held, began_at, why)
 
     async def _forget(self, call: Call, held: Held, began_at: float, why: str) -> None:
         now = self._run.timeline.now()
-        if why == HEARD:
+        if why == HEARD and not call.hedge:
             # It would have taken at least as long; without it, only the quick ones would be remembered.
-            self._driver.latencies.add(call.candidate.key, now - began_at)
+            self._driver.latencies.add(self._plan.latency_key(call.candidate), now - began_at)
         self._plan.report_abandoned(call, began_at, now, why)
         await self._driver.give_back(self._run, held)

@@ -58,14 +58,14 @@ class Shared:
     Attributes:
         standing_of: What is held against a failure domain.
         budgets: The retry budgets.
-        slow_after: After how many seconds a candidate is slower than that percentile of its last answers; infinity
-            where too few are known.
+        slow_after: After how many seconds one is slower than that percentile of the last times that are remembered by
+            this key; infinity where too few are known.
         chance: Returns a number in [0, 1), for backoff and jitter.
     """
 
     standing_of: StandingOf
     budgets: Budgets
-    slow_after: Callable[[RouteCandidate, float], float]
+    slow_after: Callable[[str, float], float]
     chance: Callable[[], float]
 
 
@@ -257,12 +257,17 @@ class Plan:
             and availability(other, self._standing_of, now).verdict == "usable"
         )
 
+    def latency_key(self, candidate: RouteCandidate) -> str:
+        """What the times of ``candidate`` are remembered by: a first content comes sooner than a whole answer."""
+        return f"{candidate.key} streamed" if self._streamed else candidate.key
+
     def _hedge_after(self, candidate: RouteCandidate) -> float:
         policy = self.route.hedge
-        if policy is None:
+        # A stream that commits later has had content by then, and is not silent.
+        if policy is None or (self._streamed and self.route.commit.at != "first_content"):
             return inf
         if policy.after_percentile is not None:
-            return self._shared.slow_after(candidate, policy.after_percentile)
+            return self._shared.slow_after(self.latency_key(candidate), policy.after_percentile)
         return inf if policy.after_seconds is None else policy.after_seconds
 
     # -- what came of it ---------------------------------------------------------------------------------------
@@ -466,8 +471,8 @@ class Plan:
         """How long to wait before the same candidate is tried again; `None`, and why, where it is not."""
         if not decisions.retry.retry:
             return None, ""
-        if self._under_way:
-            return None, "another call is under way"
+        if self._under_way or self._end is not None:
+            return None, "another call is under way" if self._under_way else "the run is over"
         if tries >= candidate.max_attempts:
             return None, f"maxAttempts {candidate.max_attempts}"
         hint = failure.hint or 0.0

@@ -160,7 +160,12 @@ class RunRecord:
     @property
     def own_seconds(self) -> float:
         """The part of the run that no provider had a hand in: deciding, waiting and queueing."""
-        return self.ended_at - self.began_at - sum(tried.ended_at - tried.began_at for tried in self.tries)
+        calling, until = 0.0, self.began_at
+        for tried in sorted(self.tries, key=lambda tried: tried.began_at):
+            # A hedge and the call beside it are under way at the same time.
+            calling += max(0.0, tried.ended_at - max(tried.began_at, until))
+            until = max(until, tried.ended_at)
+        return self.ended_at - self.began_at - calling
 
     def as_dict(self) -> dict[str, Any]:
         """The record as a JSON object. No secret is in it, nor a word of what was asked or answered."""

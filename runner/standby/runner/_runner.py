@@ -104,13 +104,7 @@ class Runner:
         self._clock: Clock = clock or SystemClock()
         self._chance = chance
         self._driver = Driver(self.state, self.history)
-        latencies = self._driver.latencies
-        self._shared = Shared(
-            self.state.standing,
-            self._driver.budgets,
-            lambda candidate, percentile: latencies.slow_after(candidate.key, percentile),
-            chance,
-        )
+        self._shared = Shared(self.state.standing, self._driver.budgets, self._driver.latencies.slow_after, chance)
         self._snapshot: Snapshot | None = None
         self._routes: dict[str, tuple[Route, Ranking]] = {}
 

@@ -7,10 +7,10 @@ begins one waits for its end: nothing else does.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
-
-import sniffio
 
 Cancel = Callable[[], object]
 """Takes the task back; nothing happens where it has begun."""
@@ -23,7 +23,7 @@ def begin_later(seconds: float, begin: Callable[[], Coroutine[Any, Any, None]]) 
 
     ``begin`` is called when the time has come, and must not raise; nor must the task, but for being cancelled.
     """
-    if sniffio.current_async_library() == "trio":
+    if "trio" in sys.modules and sys.modules["trio"].lowlevel.in_trio_run():
         return _begin_later_on_trio(seconds, begin)
     loop = asyncio.get_running_loop()
 
@@ -46,5 +46,5 @@ def _begin_later_on_trio(seconds: float, begin: Callable[[], Awaitable[None]]) -
         if not waiting.cancel_called:
             await begin()
 
-    trio.lowlevel.spawn_system_task(run)
+    trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())
     return waiting.cancel

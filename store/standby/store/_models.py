@@ -397,7 +397,8 @@ class Hedge(Policy):
     """When a second candidate is asked while the first is still silent; whoever has content first is heard.
 
     Only candidates of another provider, only before the first content, and only inside of the retry budget. The other
-    call is cancelled at once, and nothing is held against it.
+    call is cancelled at once, and nothing is held against it. A stream that commits later than at its first content is
+    not hedged.
     """
 
     after_seconds: PositiveSeconds | None = None
