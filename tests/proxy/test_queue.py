@@ -189,3 +189,19 @@ async def test_waiting():
         "Runs of chat that wait for local capacity: 2 of at most 7.",
     ]
     assert told_afterwards["chat/primary"][1:] == (0, ["The limits of its key: 0 of 1 calls under way."])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("limit", [{"requestsPerMinute": 1}, {"tokensPerMinute": 100}])
+async def test_a_request_for_which_nobody_was_called_counts_for_nothing(limit, stream):
+    """Turned away from a full queue, it used nothing of its key's minute."""
+    keys = [{"name": "app", "key": "sk-app", "rate_limit": limit}, {"name": "other", "key": "sk-other"}]
+    options = {"limits": {"concurrency": 1}, "model": {"queue": {"maxWaiting": 0}}, "server": {"keys": keys}}
+    async with serving({"primary": [Slow(5)]}, **options) as proxy:
+        app = {"authorization": "Bearer sk-app"}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(proxy.chat, {"authorization": "Bearer sk-other"})
+            while not proxy.clients["primary"].in_flight:
+                await anyio.lowlevel.checkpoint()
+            assert (await proxy.chat(app, stream=stream, max_tokens=90)).json()["error"]["code"] == "queue_full"
+        assert (await proxy.chat(app, stream=stream, max_tokens=90)).status_code == 200

@@ -11,7 +11,7 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from standby.clients import Body, InvalidBody, Usage
+from standby.clients import Body, InvalidBody
 from standby.clients import Request as ModelRequest
 from standby.runner import (
     Lease,
@@ -19,6 +19,7 @@ from standby.runner import (
     Refused,
     RunFailed,
     Runner,
+    RunRecord,
     RunResult,
     RunStream,
     UnknownCandidate,
@@ -88,16 +89,15 @@ class Calls:
         return not_found("model_not_found", f"No model is named {quoted(model)}; there are: {there_are}.", "model")
 
     async def _answer(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
-        lease = self._admit(caller, Body(sent.body))
+        lease, record = self._admit(caller, Body(sent.body)), None
         try:
             result = await self._run_while_connected(request, sent, options, caller)
+            record = result.record
         except Exception as error:  # noqa: BLE001 - `_refused` raises what it has no answer to
+            record = error.record if isinstance(error, RunFailed) else None
             return self._refused(error, request, sent, caller)
-        else:
-            _settle(lease, result.record.usage)
         finally:
-            if lease is not None:
-                lease.end()
+            _give_back(lease, record)
         response, headers = result.response, record_headers(result.record)
         return Response(response.content, response.status, headers, media_type="application/json")
 
@@ -111,9 +111,7 @@ class Calls:
             return self._runner.stream(replace(sent, count_tokens=counted), **_run_options(request, options, caller))
 
         def ended(stream: RunStream | None) -> None:
-            if lease is not None:
-                _settle(lease, None if stream is None else stream.record.usage)
-                lease.end()
+            _give_back(lease, None if stream is None else stream.record)
 
         return EventStream(begin, ended, lambda error: self._refused(error, request, sent, caller))
 
@@ -186,6 +184,10 @@ def _run_options(request: Request, options: Options, caller: Caller) -> _RunOpti
     }
 
 
-def _settle(lease: Lease | None, usage: Usage | None) -> None:
-    if lease is not None and usage is not None:
-        lease.settle(usage.total_tokens)
+def _give_back(lease: Lease | None, record: RunRecord | None) -> None:
+    """End the lease of a caller's own capacity; a request for which nobody was called counts for nothing."""
+    if lease is None:
+        return
+    if record is not None and record.usage is not None:
+        lease.settle(record.usage.total_tokens)
+    lease.end(used=record is None or record.attempts > 0)

@@ -34,7 +34,7 @@ class EventStream(Response):
 
     Args:
         begin: Makes the run.
-        ended: Is told the stream when it is over, however it ended; `None` where there never was one.
+        ended: Is told the stream when it is over, however it ended; `None` where it could not be made.
         refused: What to answer to a run that failed before its first content, and to what else is wrong with it.
     """
 
@@ -63,7 +63,8 @@ class EventStream(Response):
         """Send the stream; what went wrong is returned, since the task group above would wrap it."""
         stream: RunStream | None = None
         try:
-            async with self._begin() as stream:
+            stream = self._begin()
+            async with stream:
                 headers = {**STREAM_HEADERS, **record_headers(stream.record)}
                 raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": 200, "headers": raw})

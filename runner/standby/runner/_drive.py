@@ -6,6 +6,7 @@ next step after a failure and at the end of the run, however it ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, cast
 
@@ -192,9 +193,17 @@ class Driver:
         wants = [(candidate.key, candidate.capacities) for candidate in enqueue.candidates if candidate.capacities]
         ticket = Ticket(wants, run.tokens(), woken.set)
         if self.queue.length(model) >= run.plan.route.queue.max_waiting:
+            # Nobody may wait; but whose capacity came back while others were tried has a turn after all.
+            for candidate in enqueue.candidates:
+                taken = self.queue.take(candidate.capacities, run.tokens(), began_at)
+                if not isinstance(taken, Refused):
+                    run.held.lease, run.held.called = taken, False
+                    run.plan.report_admitted(candidate, 0.0)
+                    return
             run.plan.report_not_admitted(0.0, full=True, free_at=ticket.free_at(began_at), now=began_at)
             return
-        self.queue.join(ticket, model, run.priority, began_at)
+        run.came_up_at = min(run.came_up_at, began_at)
+        self.queue.join(ticket, model, run.priority, run.came_up_at)
         try:
             await self._until_served(run, ticket, woken, enqueue.until)
         finally:
@@ -211,14 +220,23 @@ class Driver:
             run.plan.report_admitted(candidate, now - began_at)
 
     async def _until_served(self, run: Run, ticket: Ticket, woken: anyio.Event, until: float) -> None:
-        while ticket.lease is None and (now := run.timeline.now()) < until:
+        timeline = run.timeline
+        scope = anyio.CancelScope()
+
+        def due_changed() -> None:
+            scope.deadline = timeline.deadline(min(ticket.due, until))
+
+        # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due.
+        ticket.due_changed = due_changed
+        while (now := timeline.now()) < until:
+            scope = anyio.CancelScope()
             self.queue.serve(ticket.capacities(), now)
-            # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due. What is
-            # free already is kept for somebody who waits longer, and is handed over by them.
-            free_at = ticket.free_at(now)
-            due = free_at if now < free_at < until else until
-            with anyio.CancelScope(deadline=run.timeline.deadline(due)):
+            if ticket.lease is not None:
+                return
+            due_changed()
+            with scope:
                 await woken.wait()
+                return
 
 
 class Held:
@@ -248,10 +266,22 @@ class Run:
 
     Attributes:
         held: What is held for the call that is under way, or the next one.
+        came_up_at: When it first came up for the queue, where it keeps its place; infinity before that.
         counted: Whether it counts as under way.
     """
 
-    __slots__ = ("_body", "_request", "_tokens", "counted", "held", "plan", "priority", "record", "timeline")
+    __slots__ = (
+        "_body",
+        "_request",
+        "_tokens",
+        "came_up_at",
+        "counted",
+        "held",
+        "plan",
+        "priority",
+        "record",
+        "timeline",
+    )
 
     def __init__(self, plan: Plan, timeline: Timeline, request: Request, priority: PriorityClass) -> None:
         self.plan = plan
@@ -259,6 +289,7 @@ class Run:
         self.timeline = timeline
         self.priority: PriorityClass = priority
         self.held = Held()
+        self.came_up_at = math.inf
         self.counted = False
         self._request = request
         self._body = Body(request.body)

@@ -74,6 +74,10 @@ class LeftOver:
     def _latest(self, candidates: Iterable[RouteCandidate]) -> float:
         return self._deadline - min(map(self._useful_seconds, candidates))
 
+    def may_wait(self, now: float) -> bool:
+        """Whether the run may wait in the queue, for as long as its model allows."""
+        return self._queue_wait_until is None or now < self._queue_wait_until
+
     def admitted(self, candidate: RouteCandidate) -> None:
         """The queue handed over the capacity for it."""
         self._at_limit = [pair for pair in self._at_limit if pair[0] is not candidate]
@@ -129,26 +133,22 @@ class LeftOver:
                 untils.append(max(passed.until, probe_held_until(found.domains, self._standing_of)))
         return untils, probing
 
-    def _queue(self, now: float) -> list[RouteCandidate] | Enqueue | GiveUp:
+    def _queue(self, now: float) -> Enqueue | GiveUp:
         queue = self._route.queue
         free_at = min(at for _, at in self._at_limit)
-        retry_after = max(free_at - now, 0.0) if free_at < inf else 1.0
         if self._queue_wait_until is None:
-            if not queue.max_waiting:
-                return self._without_queue(retry_after, now)
             self._queue_wait_until = now + queue.max_wait_seconds
-        if now >= self._queue_wait_until:
-            return GiveUp("queue_timeout", retry_after)
-        if now >= self.latest_admission:
-            return GiveUp("deadline")
-        until = min(self.latest_admission, self._queue_wait_until)
+        if queue.max_waiting:
+            if not self.may_wait(now):
+                return GiveUp("queue_timeout", retry_after_seconds(free_at, now))
+            if now >= self.latest_admission:
+                return GiveUp("deadline")
+        # Whoever was passed by has a turn as soon as it may be called.
+        turns = () if self.only_queue else [at for at in self._waited_for(now)[0] if at > now]
+        until = min(self.latest_admission, self._queue_wait_until, *turns)
         return Enqueue(tuple(candidate for candidate, _ in self._at_limit), until)
 
-    def _without_queue(self, retry_after: float, now: float) -> list[RouteCandidate] | GiveUp:
-        """Nobody may wait; but whose capacity came back while others were tried has a turn after all."""
-        free = [candidate for candidate, at in self._at_limit if at <= now]
-        if not free:
-            return GiveUp("queue_full", retry_after)
-        self._at_limit = [pair for pair in self._at_limit if pair[0] not in free]
-        self.only_queue = False
-        return free
+
+def retry_after_seconds(free_at: float, now: float) -> float:
+    """When to come again; a second is as good a guess as any where nobody knows, or what is free is kept for others."""
+    return free_at - now if now < free_at < inf else 1.0

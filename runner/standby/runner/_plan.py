@@ -42,8 +42,8 @@ from ._health import (
     leaves_out,
     probe_held_until,
 )
-from ._left_over import LeftOver
-from ._record import Did, Failure, RunRecord, Skip, Try
+from ._left_over import LeftOver, retry_after_seconds
+from ._record import Did, Ending, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
 from ._steps import DELIVER, Call, Deliver, Enqueue, GiveUp, Step, Wait
 
@@ -405,11 +405,11 @@ class Plan:
         self._not_before, self._fallback = 0.0, None
 
     def report_not_admitted(self, queued_seconds: float, *, full: bool, free_at: float, now: float) -> None:
-        """The queue was full, or the wait in it ran out."""
+        """The queue was full, the wait in it ran out, or somebody who was passed by may be called by now."""
         self.record.queued_seconds += queued_seconds
-        retry_after = free_at - now if free_at < inf else 1.0
-        if full or now < self._left_over.latest_admission:
-            self._finish(GiveUp("queue_full" if full else "queue_timeout", retry_after))
+        if full or (now < self._left_over.latest_admission and not self._left_over.may_wait(now)):
+            ending: Ending = "queue_full" if full else "queue_timeout"
+            self._finish(GiveUp(ending, retry_after_seconds(free_at, now)))
 
     def close(self) -> None:
         """The run is over, however it ended: what was paid for and not used is given back."""

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -34,14 +35,20 @@ class Ticket:
         wants: Each candidate's key that would do, with the capacities that a call of it needs.
         tokens: How many tokens the call will need, by estimate.
         wake: Called when the ticket is served.
+
+    Attributes:
+        due: When time alone may next give it something; infinity where that is never. Kept by `Queue.serve`.
+        due_changed: Called when ``due`` is another time than before.
     """
 
-    __slots__ = ("key", "lease", "rank", "tokens", "wake", "wants")
+    __slots__ = ("due", "due_changed", "key", "lease", "rank", "tokens", "wake", "wants")
 
     def __init__(self, wants: Sequence[tuple[str, Capacities]], tokens: int, wake: Callable[[], None]) -> None:
         self.wants = wants
         self.tokens = tokens
         self.wake = wake
+        self.due = math.inf
+        self.due_changed: Callable[[], None] = _nothing
         self.rank: tuple[float, int] = (0.0, 0)
         self.key: str | None = None
         self.lease: Lease | None = None
@@ -81,9 +88,9 @@ class Queue:
                 return Refused(free_at(capacities, tokens, now))
         return Limits.take(capacities, tokens, now)
 
-    def join(self, ticket: Ticket, model: str, priority: PriorityClass, now: float) -> None:
-        """Wait."""
-        ticket.rank = (now - _HEAD_START[priority], next(self._numbers))
+    def join(self, ticket: Ticket, model: str, priority: PriorityClass, came_up_at: float) -> None:
+        """Wait, in the place of who came up then."""
+        ticket.rank = (came_up_at - _HEAD_START[priority], next(self._numbers))
         self._waiting[ticket] = model
         self._lengths[model] = self.length(model) + 1
         for capacity in ticket.capacities():
@@ -102,13 +109,13 @@ class Queue:
 
     def serve(self, capacities: Iterable[Capacity], now: float) -> None:
         """There may be room in these: hand it to whoever goes first for it, and wake them."""
-        involved = {each for capacity in capacities for ticket in capacity.waiters for each in ticket.capacities()}
-        tickets = {ticket for capacity in involved for ticket in capacity.waiters}
         kept: set[Capacity] = set()
-        for ticket in sorted(tickets, key=_rank):
+        for ticket in sorted(_connected(capacities), key=_rank):
             lacking: set[Capacity] = set()
+            due = math.inf
             for key, wanted in ticket.wants:
-                lacks = {each for each in wanted if each in kept or each.free_at(ticket.tokens, now) > now}
+                times = {each: each.free_at(ticket.tokens, now) for each in wanted}
+                lacks = {each for each, at in times.items() if each in kept or at > now}
                 taken = None if lacks else Limits.take(wanted, ticket.tokens, now)
                 if isinstance(taken, Lease):
                     self.leave(ticket)
@@ -116,8 +123,30 @@ class Queue:
                     ticket.wake()
                     break
                 lacking |= lacks
+                if (at := max(times.values())) > now:
+                    due = min(due, at)
             else:
                 kept |= lacking
+                if due != ticket.due:
+                    ticket.due = due
+                    ticket.due_changed()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _connected(capacities: Iterable[Capacity]) -> set[Ticket]:
+    """Everybody on whom it may depend who gets what there is of these, or what they then no longer wait for."""
+    seen, tickets = set(capacities), set[Ticket]()
+    left = list(seen)
+    while left:
+        for ticket in left.pop().waiters:
+            if ticket not in tickets:
+                tickets.add(ticket)
+                left += new if (new := ticket.capacities() - seen) else ()
+                seen |= new
+    return tickets
 
 
 def _rank(ticket: Ticket) -> tuple[float, int]:
