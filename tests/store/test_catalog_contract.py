@@ -35,7 +35,7 @@ class Subject:
     replace: Callable[[dict[str, Any]], Awaitable[Snapshot]]
 
 
-@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite-asyncio"])
+@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite-asyncio", "postgresql-asyncio"])
 def kind(request):
     return request.param.split("-")
 
@@ -46,7 +46,7 @@ def anyio_backend(kind):
 
 
 @pytest.fixture
-async def subject(kind, anyio_backend, tmp_path):
+async def subject(kind, anyio_backend, request):
     if kind[0] == "memory":
         memory = MemoryCatalog(Snapshot(0))
 
@@ -55,7 +55,7 @@ async def subject(kind, anyio_backend, tmp_path):
 
         yield Subject(memory, replace)
     else:
-        async with open_sql(f"sqlite:///{tmp_path}/standby.db") as store:
+        async with open_sql(request.getfixturevalue("sql_url")) as store:
             yield Subject(store.catalog, lambda raw: store.catalog.replace(raw, "test"))
 
 

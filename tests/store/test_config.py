@@ -72,7 +72,6 @@ def test_languages(other: str):
         (("providers", "openai", "client"), "gemini"),
         (("providers", "openai", "client"), "azure_openai"),
         (("providers", "openai", "client"), "bedrock"),
-        (("store", "url"), "postgresql://localhost/standby"),
         (("store", "state_url"), "valkey://localhost:6379/0"),
         (("store", "state_url"), "redis://localhost:6379/0"),
     ],
@@ -126,12 +125,24 @@ def test_state_url__left_out_beside_sqlite():
     assert parse(changed("store", to={"url": "sqlite:///a.db"})).store.state_url == "sqlite:///a.db"
 
 
-@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:", "sqlite:///a.db?mode=ro", "mysql://h/d", ""])
+def test_store_url__keeps_its_password():
+    """It is used, and never shown: not by an error, nor by the document."""
+    url = "postgresql://standby:secret-password@db.example.com/standby"
+    document = parse(changed("store", to={"url": url}))
+    assert (document.store.url, document.store.url.hidden) == (url, url.replace("secret-password", "***"))
+    assert "secret-password" not in repr(document)
+    (error,) = errors(changed("store", to={"url": url.replace("postgresql", "mysql")}))
+    assert "secret-password" not in error
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///", "sqlite:///:memory:", "sqlite:///a.db?mode=ro", "mysql://h/d", "postgresql://host", ""]
+)
 def test_store_url__refused(url: str):
-    """Where a store is kept is one of the two forms that are named."""
+    """Where a store is kept is one of the forms that are named."""
     (error,) = errors(changed("store", to={"url": url}))
 
-    assert error.startswith("store.url: must be memory: or sqlite:///PATH")
+    assert error.startswith("store.url: must be memory:, sqlite:///PATH without ? and #, or postgresql://")
 
 
 @pytest.mark.parametrize("key", ["maxBodyBytes", "max_body_bytes"])

@@ -10,7 +10,16 @@ from standby.store.sql import open_sql
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite_buffered-asyncio", "sqlite_written-asyncio"])
+@pytest.fixture(
+    params=[
+        "memory-asyncio",
+        "memory-trio",
+        "sqlite_buffered-asyncio",
+        "sqlite_written-asyncio",
+        "postgresql_buffered-asyncio",
+        "postgresql_written-asyncio",
+    ]
+)
 def kind(request):
     return request.param.split("-")
 
@@ -21,18 +30,18 @@ def anyio_backend(kind):
 
 
 @pytest.fixture
-async def history(kind, anyio_backend, tmp_path):
+async def history(kind, anyio_backend, request):
     if kind[0] == "memory":
         yield MemoryHistory()
     else:
-        async with open_sql(f"sqlite:///{tmp_path}/standby.db") as store:
+        async with open_sql(request.getfixturevalue("sql_url")) as store:
             yield store.history
 
 
 @pytest.fixture
 def written(kind, history, eventually):
     async def wait() -> None:
-        if kind[0] == "sqlite_written":
+        if kind[0].endswith("_written"):
             await eventually(lambda: not list(history.writer))
 
     return wait

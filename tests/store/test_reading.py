@@ -156,7 +156,9 @@ def test_yaml__types(value: str, kind: str | None):
     found = errors(f"{SMALL}store:\n  url: {value}\n")
 
     if kind is None:
-        assert found == ['store.url: must be memory: or sqlite:///PATH, without ? and #; found "="']
+        assert found == [
+            'store.url: must be memory:, sqlite:///PATH without ? and #, or postgresql://USER:PASSWORD@HOST/DATABASE; found "="'
+        ]
     else:
         assert found == [
             f"store.url: cannot be {kind}; write a string in quotes, a number, true, false, a list or a mapping"

@@ -64,7 +64,7 @@ async def test_what_a_record_can_be_asked_by_is_in_columns(url):
     async with open_sql(url) as store:
         store.history.add({"run_id": "run_1", "model": "chat", "began_at": 12.5, "ending": "answered"})
         store.history.add({"run_id": "run_2", "model": 7})
-    async with open_sql(url) as store, store._file.read() as connection:
+    async with open_sql(url) as store, store._database.read() as connection:
         rows = await connection.exec_driver_sql("SELECT run_id, model, started_at, outcome FROM runs ORDER BY seq")
         assert [tuple(row) for row in rows] == [("run_1", "chat", 12.5, "answered"), ("run_2", None, None, None)]
 
@@ -98,12 +98,12 @@ async def test_a_history_that_cannot_keep_up_drops_the_oldest(url):
         connection.exec_driver_sql("PRAGMA query_only=ON")
 
     async with open_sql(url, max_pending=10) as store:
-        event.listen(store._file.engine.sync_engine, "begin", refuse)
+        event.listen(store._database.engine.sync_engine, "begin", refuse)
         for number in range(25):
             store.history.add({"run_id": f"run_{number}"})
         assert store.history.dropped == 15
         assert await ids(store.history) == [f"run_{number}" for number in range(24, 14, -1)]
-        event.remove(store._file.engine.sync_engine, "begin", refuse)
+        event.remove(store._database.engine.sync_engine, "begin", refuse)
 
 
 async def test_what_is_done_on_purpose_is_audited(url):

@@ -142,9 +142,9 @@ def test_a_url_that_names_no_file_is_refused(url):
 
 
 def test_another_database_is_refused():
-    """By name: it is not supported here."""
-    with pytest.raises(StoreError, match="postgresql is not supported here"):
-        open_sql("postgresql://user:secret@host/db")
+    """By name: it is not supported."""
+    with pytest.raises(StoreError, match="mysql is not supported here"):
+        open_sql("mysql://user:secret@host/db")
 
 
 async def test_a_folder_is_refused(tmp_path):

@@ -48,7 +48,7 @@ def faults():
 @pytest.fixture
 async def store(anyio_backend, path, faults):
     async with open_sql(f"sqlite:///{path}", busy_timeout_seconds=0.02, poll_seconds=0.02, max_pending=20) as store:
-        event.listen(store._file.engine.sync_engine, "begin", faults.on_begin)
+        event.listen(store._database.engine.sync_engine, "begin", faults.on_begin)
         yield store
 
 
@@ -209,7 +209,7 @@ async def test_what_no_database_would_hold_does_not_block_the_rest(store, path, 
 async def test_closing_in_trouble_says_what_is_lost(path, faults, eventually, caplog):
     """One last try is made, and it ends."""
     async with open_sql(f"sqlite:///{path}") as store:
-        event.listen(store._file.engine.sync_engine, "begin", faults.on_begin)
+        event.listen(store._database.engine.sync_engine, "begin", faults.on_begin)
         await into_trouble(store, faults, eventually)
     assert f"{path}: closed with 1 changes of its state unwritten" in caplog.text
 
@@ -217,7 +217,7 @@ async def test_closing_in_trouble_says_what_is_lost(path, faults, eventually, ca
 async def test_closing_writes_what_is_pending(path, faults, eventually):
     """Where the last try finds the file usable again."""
     async with open_sql(f"sqlite:///{path}") as store:
-        event.listen(store._file.engine.sync_engine, "begin", faults.on_begin)
+        event.listen(store._database.engine.sync_engine, "begin", faults.on_begin)
         await into_trouble(store, faults, eventually)
         faults.read_only = False
     assert in_file(path, "SELECT domain FROM standings") == [("elsewhere",)]

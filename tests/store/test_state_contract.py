@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 HERE, THERE = "candidate:chat/primary", "provider:openai"
 
 
-@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite-asyncio"])
+@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite-asyncio", "postgresql-asyncio"])
 def kind(request):
     return request.param.split("-")
 
@@ -35,11 +35,11 @@ def anyio_backend(kind):
 
 
 @pytest.fixture
-async def state(kind, anyio_backend, tmp_path):
+async def state(kind, anyio_backend, request):
     if kind[0] == "memory":
         yield MemoryState()
     else:
-        async with open_sql(f"sqlite:///{tmp_path}/standby.db") as store:
+        async with open_sql(request.getfixturevalue("sql_url")) as store:
             yield store.state
 
 

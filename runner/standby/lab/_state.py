@@ -67,8 +67,7 @@ def state_of_stores(config: Path) -> States:
     url = document.store.state_url
     if url == "memory:":
         raise NoState("the state is in the memory of the process that serves: ask it, with --server http://HOST:PORT")
-    path = Path(url.removeprefix("sqlite:///"))
-    if not path.exists():
+    if url.startswith("sqlite:///") and not (path := Path(url.removeprefix("sqlite:///"))).exists():
         raise NoState(f"nothing is known yet: there is no {path}")
     return anyio.run(_state_of_store, url, MemoryCatalog(document.snapshot()))
 

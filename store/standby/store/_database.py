@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 import orjson
@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ._errors import StoreError
 
 T = TypeVar("T")
+
+POLL: Final = "poll"
+"""The part of a store that follows what other processes change."""
 
 log = logging.getLogger("standby.store")
 
@@ -39,6 +42,19 @@ async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
     task.result()
     if cancelled is not None:
         raise cancelled
+
+
+class Changes(Protocol):
+    """Tells when a database may have changed."""
+
+    async def wait(self) -> None:
+        """Return when it may have, at once the first time; or when the store is being closed.
+
+        Raises:
+            DBAPIError: The database is in trouble, or
+            StoreError: is no longer what was opened.
+        """
+        ...
 
 
 class Database(ABC):
@@ -79,12 +95,22 @@ class Database(ABC):
     # -- transactions --------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def write(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """One transaction that writes: all of it is kept, or nothing."""
+    def write(self, *, exclusive: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One transaction that writes: all of it is kept, or nothing.
+
+        ``exclusive`` where what it reads must still be true when it writes.
+        """
 
     @abstractmethod
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that reads: what it sees is of one moment."""
+
+    async def say_that_it_stores(self, connection: AsyncConnection) -> None:  # noqa: B027 - most need not be told
+        """Tell the database that what this transaction writes of the catalog has its version."""
+
+    @abstractmethod
+    def watch(self, closing: asyncio.Event, poll_seconds: float) -> AbstractAsyncContextManager[Changes]:
+        """Something to wait on for what other processes change."""
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do ``work`` to its end, even where the caller is cancelled: no connection is left in the middle of it."""

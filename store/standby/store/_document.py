@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -21,7 +22,7 @@ from ._models import (
     Section,
 )
 from ._protocols import Snapshot
-from ._texts import Id, Key, Name
+from ._texts import Id, Key, Name, StoreUrl
 
 _SQLITE = "sqlite:///"
 
@@ -51,25 +52,34 @@ def _is_sqlite(url: str) -> bool:
     return url.startswith(_SQLITE) and path.isprintable() and path not in {"", ":memory:"} and not set(path) & set("?#")
 
 
-def _store_url(written: str) -> str:
-    if written.startswith("postgres"):
+def _is_postgresql(url: str) -> bool:
+    if not url.isprintable() or not url.startswith("postgresql://"):
+        return False
+    try:
+        return len(urlsplit(url).path) > 1
+    except ValueError:
+        return False
+
+
+def _store_url(written: StoreUrl) -> StoreUrl:
+    if written != "memory:" and not _is_sqlite(written) and not _is_postgresql(written):
         raise PydanticCustomError(
-            "not_supported_yet", "postgresql:// is not supported yet; allowed: memory: or sqlite:///PATH"
+            "ill_formed",
+            "must be memory:, sqlite:///PATH without ? and #, or postgresql://USER:PASSWORD@HOST/DATABASE",
         )
-    if written != "memory:" and not _is_sqlite(written):
-        raise PydanticCustomError("ill_formed", "must be memory: or sqlite:///PATH, without ? and #")
     return written
 
 
-def _state_url(written: str) -> str:
+def _state_url(written: StoreUrl) -> StoreUrl:
     if written.startswith(("valkey", "redis")):
         raise PydanticCustomError(
-            "not_supported_yet", "valkey:// and redis:// are not supported yet; allowed: memory: or sqlite:///PATH"
+            "not_supported_yet",
+            "valkey:// and redis:// are not supported yet; allowed: memory:, sqlite:///PATH or postgresql://…",
         )
     return _store_url(written)
 
 
-_URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+)$"}
+_URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+|postgresql://.+/.+)$"}
 Bytes = Annotated[int, Field(gt=0)]
 CallerModels = Annotated[
     list[str] | None,
@@ -118,12 +128,12 @@ class ServerSettings(Section):
 class StoreSettings(Section):
     """Where the catalog, the history and the run-time state are kept."""
 
-    url: Annotated[str, AfterValidator(_store_url), Field(json_schema_extra=_URL_SCHEMA)] = "memory:"
-    """Catalog and history: `memory:` or `sqlite:///PATH`."""
-    state_url: Annotated[str, AfterValidator(_state_url), Field(json_schema_extra=_URL_SCHEMA)] = Field(
-        default_factory=lambda settings: settings.get("url", "memory:")
+    url: Annotated[StoreUrl, AfterValidator(_store_url), Field(json_schema_extra=_URL_SCHEMA)] = StoreUrl("memory:")
+    """Catalog and history: `memory:`, `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`."""
+    state_url: Annotated[StoreUrl, AfterValidator(_state_url), Field(json_schema_extra=_URL_SCHEMA)] = Field(
+        default_factory=lambda settings: settings.get("url", StoreUrl("memory:"))
     )
-    """Run-time state: `memory:` or `sqlite:///PATH`; the same as `url` where left out."""
+    """Run-time state, of the same forms; the same as `url` where left out."""
 
 
 class Document(Section):

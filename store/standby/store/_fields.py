@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from ._findings import Place, is_list, is_mapping, path_of
-from ._texts import HEADER_NAME
+from ._texts import HEADER_NAME, StoreUrl
 
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}[0-9]{0,2}")
 
@@ -30,9 +30,11 @@ class Fields:
         """The model of the section that stands at ``place``; `None` where no section does."""
         return _section(self._annotation(place))
 
-    def may_show(self, place: Place) -> bool:
-        """A scalar stands there that is not secret."""
+    def may_show(self, place: Place, value: object) -> bool:
+        """A scalar stands there that is not secret; of a store's address, one that can hold no password."""
         bare = self._annotation(place)
+        if bare is StoreUrl:
+            return isinstance(value, str) and "@" not in value
         return bare in {str, int, float, bool} or get_origin(bare) is Literal
 
     def is_secret(self, place: Place) -> bool:

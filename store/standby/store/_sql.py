@@ -1,4 +1,4 @@
-"""Catalog, run-time state and history in one SQLite file; or in two, by opening two."""
+"""Catalog, run-time state and history in one database; or in two, by opening two."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 from sqlalchemy.exc import DBAPIError
 
 from ._config import parse
-from ._database import log, to_its_end
+from ._database import POLL, Database, log, to_its_end
 from ._errors import StoreError
 from ._references import CLIENTS
 from ._sql_catalog import SqlCatalog
@@ -20,7 +20,7 @@ from ._sql_history import SqlHistory
 from ._sql_state import SqlState
 from ._sqlite import SqliteFile
 
-_POLL = "poll"
+_RECONNECT_SECONDS: Final = 0.5
 
 
 class SqlOptions(TypedDict, total=False):
@@ -37,10 +37,11 @@ class SqlOptions(TypedDict, total=False):
 
 
 class SqlStore:
-    """A store in a SQLite file, which any number of processes may use at once.
+    """A store in a SQLite file or a PostgreSQL database, which any number of processes may use at once.
 
-    It is open inside ``async with``, and on asyncio. What is wrong with the file when it is opened is a `StoreError`;
-    what becomes wrong with it later is told by the parts' ``trouble``, and runs go on with what is in memory.
+    It is open inside ``async with``, and on asyncio. What is wrong with the database when it is opened is a
+    `StoreError`; what becomes wrong with it later is told by the parts' ``trouble``, and runs go on with what is in
+    memory.
 
     Attributes:
         catalog: The configuration, by version.
@@ -64,27 +65,29 @@ class SqlStore:
         """A store that is not open yet.
 
         Args:
-            url: ``sqlite:///PATH``: relative to the working folder, or absolute with a fourth slash.
+            url: ``sqlite:///PATH``, relative to the working folder, or absolute with a fourth slash; or
+                ``postgresql://USER:PASSWORD@HOST/DATABASE``.
             environ: What ``${NAME}`` in the catalog stands for; by default what the process's environment says.
             clients: The clients that a provider in the catalog may name.
-            poll_seconds: How soon what other processes change is seen here.
+            poll_seconds: How soon what other processes change is seen here; PostgreSQL says so at once, and is asked
+                this often all the same.
             commit_wait_seconds: How long a run waits at most for a change of the state to be written.
-            busy_timeout_seconds: After this long behind another process's lock, the file is said to be in trouble.
-            open_wait_seconds: How long opening waits for a file that another process has locked.
+            busy_timeout_seconds: After this long behind another process's lock, a file is said to be in trouble.
+            open_wait_seconds: How long opening waits for a file that is locked, or a server that is starting.
             max_pending: How much of the state and of the history, each, waits at most to be written.
-            keep_runs: How many records of runs are kept in the file.
+            keep_runs: How many records of runs are kept.
 
         Raises:
-            StoreError: The URL names no SQLite file.
+            StoreError: The URL names no database.
         """
-        self._file = SqliteFile(url, busy_timeout_seconds=busy_timeout_seconds)
+        self._database = _database(url, busy_timeout_seconds)
         self._poll_seconds = poll_seconds
         self._open_wait_seconds = open_wait_seconds
         self._closing = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
-        self.catalog = SqlCatalog(self._file, partial(parse, environ=environ, clients=clients))
-        self.state = SqlState(self._file, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
-        self.history = SqlHistory(self._file, max_pending=max_pending, keep_runs=keep_runs)
+        self.catalog = SqlCatalog(self._database, partial(parse, environ=environ, clients=clients))
+        self.state = SqlState(self._database, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
+        self.history = SqlHistory(self._database, max_pending=max_pending, keep_runs=keep_runs)
 
     @classmethod
     def open(cls, url: str, **options: Unpack[SqlOptions]) -> Self:
@@ -98,13 +101,13 @@ class SqlStore:
             StoreError: It cannot be used. The message names it and says what to do.
         """
         try:
-            await self._file.finish(self._open())
+            await self._database.finish(self._open())
         except BaseException:
-            await to_its_end(self._file.close())
+            await to_its_end(self._database.close())
             raise
         self.state.writer.start()
         self.history.writer.start()
-        self._poller = asyncio.create_task(self._poll(), name=f"standby.store poll of {self._file.name}")
+        self._poller = asyncio.create_task(self._poll(), name=f"standby.store poll of {self._database.name}")
         return self
 
     async def __aexit__(
@@ -114,13 +117,11 @@ class SqlStore:
         await to_its_end(self._close())
 
     async def _open(self) -> None:
-        await self._file.open(self._open_wait_seconds)
+        await self._database.open(self._open_wait_seconds)
         try:
-            async with self._file.read() as connection:
-                await self.state.refresh(connection)
-                await self.catalog.refresh(connection)
+            await self._refresh()
         except DBAPIError as error:
-            raise StoreError(f"{self._file.words(error)}: name another file, or move this one away") from error
+            raise StoreError(f"{self._database.words(error)}: name another file, or move this one away") from error
 
     async def _close(self) -> None:
         self._closing.set()
@@ -128,7 +129,7 @@ class SqlStore:
             await self._poller
         await self.state.writer.close()
         await self.history.writer.close()
-        await self._file.close()
+        await self._database.close()
 
     async def _poll(self) -> None:
         """Follow what other processes write, until the store is closed."""
@@ -136,29 +137,35 @@ class SqlStore:
             try:
                 await self._follow()
             except (DBAPIError, StoreError) as error:
-                self._file.enter_trouble(_POLL, error)
+                self._database.enter_trouble(POLL, error)
             except Exception as error:  # noqa: BLE001 - said with its trace
                 # Whatever it is, a process that no longer hears of the others' cooldowns must say so and try again.
-                log.exception("following the changes in %s failed", self._file.name)
-                self._file.enter_trouble(_POLL, error)
-            await self._pause()
+                log.exception("following the changes in %s failed", self._database.name)
+                self._database.enter_trouble(POLL, error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), min(self._poll_seconds, _RECONNECT_SECONDS))
 
     async def _follow(self) -> None:
-        async with self._file.watch() as connection:
-            seen: int | None = None
-            while not self._closing.is_set():
-                version = await self._file.data_version(connection)
-                if version != seen:
-                    await self.state.refresh(connection)
-                    await self.catalog.refresh(connection)
-                    await connection.rollback()
-                    seen = version
-                self._file.leave_trouble(_POLL)
-                await self._pause()
+        async with self._database.watch(self._closing, self._poll_seconds) as changes:
+            while True:
+                await changes.wait()
+                if self._closing.is_set():
+                    return
+                await self._refresh()
+                self._database.leave_trouble(POLL)
 
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._poll_seconds)
+    async def _refresh(self) -> None:
+        async with self._database.read() as connection:
+            await self.state.refresh(connection)
+            await self.catalog.refresh(connection)
+
+
+def _database(url: str, busy_timeout_seconds: float) -> Database:
+    if url.startswith("postgres"):
+        from ._postgres import PostgresDatabase  # noqa: PLC0415 - another driver, and only here
+
+        return PostgresDatabase(url)
+    return SqliteFile(url, busy_timeout_seconds=busy_timeout_seconds)
 
 
 def open_sql(url: str, **options: Unpack[SqlOptions]) -> SqlStore:

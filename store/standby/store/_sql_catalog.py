@@ -131,13 +131,14 @@ class SqlCatalog:
             return _whole(await _sections(connection, await _newest(connection) if version is None else version))
 
     async def _store(self, sections: Mapping[str, Mapping[str, Any]], origin: str) -> int:
-        async with self._file.write() as connection:
+        async with self._file.write(exclusive=True) as connection:
             newest = await _newest(connection)
             stored = await _sections(connection, newest)
             if newest and stored == sections:
                 return newest
             for path in literal_secrets(sections):
                 log.warning("%s is kept in %s as it was written: better name it, as ${NAME}", path, self._file.name)
+            await self._file.say_that_it_stores(connection)
             version, now = newest + 1, time.time()
             await connection.execute(insert(catalog_versions).values(version=version, imported_at=now, origin=origin))
             for section, table in DOCUMENTS.items():

@@ -16,7 +16,7 @@ from ._errors import StoreError
 VERSION_TABLE: Final = "standby_schema"
 """Ours alone, so that a database may be shared with another program that uses alembic."""
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """The steps in `migrations`, oldest first; written here so that opening an up-to-date store need not import alembic."""
 
 NEWEST: Final = REVISIONS[-1]
@@ -34,12 +34,12 @@ def revision_of(connection: Connection, name: str) -> str | None:
         if revision not in REVISIONS:
             raise StoreError(
                 f"{name} has schema {revision}, newer than the schema {NEWEST} that this version of Standby knows: "
-                "upgrade Standby, or name another file"
+                "upgrade Standby, or name another database"
             )
         return revision
     if tables:
         raise StoreError(
-            f"{name} is a database of another program (it holds the table {min(tables)}): name another file"
+            f"{name} is a database of another program (it holds the table {min(tables)}): name another one"
         )
     return None
 

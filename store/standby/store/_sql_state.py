@@ -267,7 +267,7 @@ class SqlState:
 
     async def _commit(self, batch: Sequence[_Entry]) -> None:
         domains = sorted({change.domain for entry in batch for change in entry.changes})
-        async with self._file.write() as connection:
+        async with self._file.write(exclusive=True) as connection:
             rows = _rows(await connection.execute(_OF_DOMAINS, {"domains": domains}))
             before = {domain: rows.get(domain, _NO_ROW).standing for domain in domains}
             reduced = _reduced(before, batch)

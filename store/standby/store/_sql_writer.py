@@ -118,6 +118,9 @@ class Writer(Generic[Item]):
         if self._task is not None:
             await self._task
         if self._pending:
+            # A try that was under way when the store was closed was not the last one.
+            await self._write_all()
+        if self._pending:
             log.error("%s: closed with %d changes of its %s unwritten", self._file.name, len(self._pending), self._part)
 
     def _make_room(self) -> None:

@@ -30,7 +30,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
-from ._database import Database, to_json
+from ._database import POLL, Changes, Database, to_json
 from ._errors import StoreError
 from ._sql_schema import NEWEST, one_migration, revision_of, upgrade
 
@@ -129,8 +129,8 @@ class SqliteFile(Database):
     # -- transactions --------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncConnection, None]:
-        """One transaction that writes: all of it is kept, or nothing."""
+    async def write(self, *, exclusive: bool = False) -> AsyncGenerator[AsyncConnection, None]:  # noqa: ARG002
+        """One transaction that writes: all of it is kept, or nothing; every one of them is exclusive."""
         self.refuse_if_closed()
         async with self.one_writer, self._writing.connect() as connection:
             try:
@@ -146,6 +146,8 @@ class SqliteFile(Database):
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
         """One transaction that reads: what it sees is of one moment."""
         self.refuse_if_closed()
+        if self._inode is not None:
+            self._refuse_if_replaced()
         async with self._readers, self.engine.connect() as connection:
             try:
                 yield connection
@@ -154,11 +156,11 @@ class SqliteFile(Database):
                 raise
 
     @asynccontextmanager
-    async def watch(self) -> AsyncGenerator[AsyncConnection, None]:
-        """A connection for `data_version`, outside any transaction."""
+    async def watch(self, closing: asyncio.Event, poll_seconds: float) -> AsyncGenerator[Changes, None]:
+        """Something to wait on for what other connections change."""
         async with self._outside.connect() as connection:
             try:
-                yield connection
+                yield _Polled(self, connection, closing, poll_seconds)
             except DBAPIError:
                 await connection.invalidate()
                 raise
@@ -169,16 +171,16 @@ class SqliteFile(Database):
         Raises:
             StoreError: The file that is open is no longer the one that has its name.
         """
-        if not self._in_place():
-            raise StoreError(f"{self.name} was removed or replaced: restart to use what is there now")
+        self._refuse_if_replaced()
         version = (await connection.exec_driver_sql("PRAGMA data_version")).scalar_one()
         await connection.rollback()
         return int(version)
 
-    def _in_place(self) -> bool:
+    def _refuse_if_replaced(self) -> None:
         with suppress(OSError):
-            return os.stat(self.name).st_ino == self._inode  # noqa: PTH116
-        return False
+            if os.stat(self.name).st_ino == self._inode:  # noqa: PTH116
+                return
+        raise StoreError(f"{self.name} was removed or replaced: restart to use what is there now")
 
     # -- trouble -------------------------------------------------------------------------------------------------
 
@@ -191,6 +193,30 @@ class SqliteFile(Database):
         """By SQLite's own code."""
         code = _code(error)
         return _WORDS[code][0] if code in _WORDS else f"cannot be used: {error.orig}"
+
+
+class _Polled:
+    """Asks a file for its version, outside any transaction."""
+
+    def __init__(
+        self, file: SqliteFile, connection: AsyncConnection, closing: asyncio.Event, poll_seconds: float
+    ) -> None:
+        self._file = file
+        self._connection = connection
+        self._closing = closing
+        self._poll_seconds = poll_seconds
+        self._seen: int | None = None
+
+    async def wait(self) -> None:
+        """Return when another connection has changed the file."""
+        while not self._closing.is_set():
+            version = await self._file.data_version(self._connection)
+            if version != self._seen:
+                self._seen = version
+                return
+            self._file.leave_trouble(POLL)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._poll_seconds)
 
 
 def _path_in(url: str) -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, SecretStr
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 ID_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,128}$"
 HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*:).*(?=@)")
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -56,6 +57,24 @@ def _is_http_address(written: str) -> bool:
         )
     except ValueError:  # a port that is no number, a half-written IPv6 address
         return False
+
+
+class StoreUrl(str):
+    """The address of a store, which may hold a password: it can be used, and not be seen."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(self.hidden)
+
+    @property
+    def hidden(self) -> str:
+        """It without the password, for people."""
+        return _PASSWORD.sub(r"\1***", self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, handler(str))
 
 
 Id = Annotated[str, _ruled(lambda text: bool(re.match(ID_PATTERN, text)), f"a name that matches {ID_PATTERN}")]

@@ -74,13 +74,13 @@ class Text:
         origin = self.expanded.origins.get(place)
         if origin is not None:
             return str(origin)
-        return shown(value) if self.fields.may_show(place) else kind_of(value)
+        return shown(value) if self.fields.may_show(place, value) else kind_of(value)
 
     def refuse(self, place: Place, message: str, *, found: str | None = None, known: Iterable[str] = ()) -> None:
         """Note a finding at ``place``, with the one of ``known`` that was probably meant."""
         value = self.at(place)
         near = ""
-        if isinstance(value, str) and place not in self.expanded.origins and self.fields.may_show(place):
+        if isinstance(value, str) and place not in self.expanded.origins and self.fields.may_show(place, value):
             near = nearest(value, known)
         said = self.found(place) if found is None else found
         self.report.add(place, self.fields.path(place), message, found=said, suggestion=near)

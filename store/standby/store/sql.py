@@ -1,4 +1,4 @@
-"""The store that outlives its process: `open_sql` keeps catalog, run-time state and history in a SQLite file.
+"""The store that outlives its process: `open_sql` keeps catalog, run-time state and history in SQLite or PostgreSQL.
 
 It needs the extra ``standby[sql]``, and is therefore not imported by `standby.store`.
 """
