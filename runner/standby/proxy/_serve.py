@@ -21,6 +21,7 @@ from standby.store import Finding, InvalidConfig, ServerSettings, load, read
 from ._access import is_loopback
 from ._admin import Tools
 from ._app import create_app
+from ._follow import follow
 from ._head import Protocol
 
 DRAIN_SECONDS: Final = 600
@@ -50,6 +51,8 @@ async def serve(
 ) -> None:
     """Serve the gateway that ``config`` describes until SIGTERM or SIGINT, then let what is under way end.
 
+    A change of the file becomes the catalog's next version; its server and store sections are read at the start only.
+
     Args:
         config: The configuration document's file.
         host: Overrides `server.host`.
@@ -75,7 +78,10 @@ async def serve(
                 return await gateway.reload(read(config))
 
             tools = Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
-            await run_server(create_app(gateway.runner, settings, tools), listening, say)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(follow, config, reload)
+                await run_server(create_app(gateway.runner, settings, tools), listening, say)
+                tasks.cancel_scope.cancel()
 
 
 def refuse_open_doors(settings: ServerSettings, where: str) -> None:
