@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 VECTORS = Path(__file__).parent / "runner/data/decision_vectors.jsonl"
 
@@ -178,3 +179,66 @@ def test_explain_state_of_a_store(tmp_path, good):
     assert json.loads(standby("explain", "--state", "--config", good, "--json").stdout)[0]["status"] == "usable"
     unknown = standby("explain", "--state", "--config", good, "--candidate", "primry")
     assert unknown.stderr == b"standby: no candidate of that name; there are: chat/primary\n"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A document whose store is a file."""
+    path = tmp_path / "kept.yaml"
+    path.write_text(
+        GOOD.replace('"sk-very-secret-key-1234567890"', '"${SOME_KEY:-none}"')
+        + f'store: {{url: "sqlite:///{tmp_path}/standby.db"}}\n'
+    )
+    return path
+
+
+def test_import_and_export(kept):
+    """What is imported comes out again, with its variables not filled in; the same again makes no version."""
+    assert standby("import", str(kept)).stdout.endswith(b": version 1 is stored\n")
+    assert standby("import", str(kept)).stdout.endswith(b": version 1 says the same already\n")
+    exported = standby("export", str(kept)).stdout
+    assert yaml.safe_load(exported) == {
+        key: value for key, value in yaml.safe_load(kept.read_text()).items() if key != "store"
+    }
+    assert b"${SOME_KEY:-none}" in exported
+
+
+def test_export_an_older_version(kept):
+    """Each version is kept."""
+    first = kept.read_text()
+    standby("import", str(kept))
+    kept.write_text(first.replace("model: m", "model: n"))
+    assert standby("import", str(kept)).stdout.endswith(b": version 2 is stored\n")
+    assert b"model: m" in standby("export", str(kept), "--version", "1").stdout
+    assert b"model: n" in standby("export", str(kept)).stdout
+
+
+def test_import_of_a_wrong_document(kept):
+    """It is refused with all that is wrong, and the store is left as it is."""
+    standby("import", str(kept))
+    kept.write_text(kept.read_text().replace("provider: a", "provider: b"))
+    done = standby("import", str(kept))
+    assert (done.returncode, b"models.chat.candidates[0].provider" in done.stderr) == (1, True)
+    assert b"Traceback" not in done.stderr
+
+
+def test_migrate(kept):
+    """It says which form the tables have now."""
+    assert standby("migrate", str(kept)).stdout.endswith(b": schema 0003\n")
+
+
+@pytest.mark.parametrize("command", ["import", "export", "migrate"])
+def test_a_store_that_keeps_nothing(good, command):
+    """There is nothing to do in it, and the message says what to name."""
+    done = standby(command, good)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"standby: store.url is memory: nothing is kept; name a store")
+
+
+@pytest.mark.parametrize("command", ["import", "export", "migrate"])
+def test_a_store_that_cannot_be_used(good, command):
+    """One line says why, without a password and without a traceback."""
+    done = standby(command, good, "--store", "postgresql://standby:secret-password@127.0.0.1:1/standby")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"standby: postgresql://standby:***@127.0.0.1:1/standby cannot be reached")
+    assert b"secret-password" not in done.stderr

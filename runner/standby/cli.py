@@ -7,7 +7,7 @@ Exit codes: 0 all is well; 1 what was asked for did not hold (a wrong document, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -265,6 +265,80 @@ def _told_in_words(decisions: Sequence[Told]) -> Iterator[str]:
         yield f"          because: {told.reason}"
         if told.written:
             yield f"          written: {told.written}{rule}"
+
+
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="The store, if not the one that FILE names.", show_default=False),
+]
+
+
+@app.command("import")
+def import_(config: ConfigFile, store: StoreUrl = None) -> None:
+    """Make the models, providers and policies of FILE the newest version of a store; gateways that use it follow."""
+    from standby.store import read
+
+    async def imported(url: str) -> str:
+        from standby.store.sql import open_sql
+
+        async with open_sql(url) as opened:
+            before = opened.catalog.snapshot().version
+            version = (await opened.catalog.replace(read(config), str(config))).version
+        return f"version {version} is stored" if version > before else f"version {version} says the same already"
+
+    typer.echo(f"{config}: {_in_store(config, store, imported)}")
+
+
+@app.command()
+def export(
+    config: ConfigFile,
+    store: StoreUrl = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Which version; the newest if left out.", show_default=False)
+    ] = None,
+) -> None:
+    """Print a version of the catalog that the store of FILE holds, as YAML; secrets stay ${NAME}."""
+
+    async def exported(url: str) -> str:
+        import yaml
+
+        from standby.store.sql import open_sql
+
+        async with open_sql(url) as opened:
+            return yaml.safe_dump(await opened.catalog.document(version), sort_keys=False, allow_unicode=True)
+
+    typer.echo(_in_store(config, store, exported), nl=False)
+
+
+@app.command()
+def migrate(config: ConfigFile, store: StoreUrl = None) -> None:
+    """Bring the tables of the store of FILE to the newest form; every other command does so too when it opens one."""
+
+    async def migrated(url: str) -> str:
+        from standby.store.sql import SCHEMA, open_sql
+
+        async with open_sql(url):
+            return f"schema {SCHEMA}"
+
+    typer.echo(f"{config}: {_in_store(config, store, migrated)}")
+
+
+def _in_store(config: Path, url: str | None, work: Callable[[str], Awaitable[str]]) -> str:
+    """Do something in a store that is kept, and end with a message where there is none, or it cannot be used."""
+    import anyio
+
+    from standby.store import InvalidConfig, StoreError, load
+
+    try:
+        url = load(config).store.url if url is None else url
+        if url == "memory:":
+            fail("store.url is memory: nothing is kept; name a store, as sqlite:///PATH or postgresql://…")
+        return anyio.run(work, url)
+    except (InvalidConfig, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except StoreError as error:
+        fail(str(error))
 
 
 @app.command()

@@ -15,9 +15,11 @@ if _missing:
 from ._sql import SqlOptions, SqlStore, open_sql  # noqa: E402
 from ._sql_catalog import SqlCatalog  # noqa: E402
 from ._sql_history import Audited, SqlHistory  # noqa: E402
+from ._sql_schema import NEWEST as SCHEMA  # noqa: E402
 from ._sql_state import SqlState  # noqa: E402
 
 __all__ = [
+    "SCHEMA",
     "open_sql",
     "SqlStore",
     "SqlOptions",
