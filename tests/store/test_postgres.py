@@ -50,6 +50,7 @@ async def test_a_row_that_somebody_edits_becomes_a_version(stores):
     """Every process serves it, under a number of its own, and the audit says who edited."""
     one, other = stores
     await one.catalog.replace(document(chat="gpt-4o"), "test")
+    await other.catalog.changed(0)
     edit = """UPDATE models SET document = jsonb_set(document::jsonb, '{candidates,0,model}', '"edited"')::json"""
     async with one._database.engine.begin() as connection:
         await connection.execute(text(edit))
@@ -66,6 +67,7 @@ async def test_a_row_that_is_edited_into_nonsense_is_refused(stores):
     """The version before it keeps serving, and the trouble is told."""
     one, other = stores
     await one.catalog.replace(document(chat="gpt-4o"), "test")
+    await other.catalog.changed(0)
     async with one._database.engine.begin() as connection:
         await connection.execute(text("UPDATE models SET document = '{\"candidates\": []}'"))
     with anyio.fail_after(AT_ONCE_SECONDS):

@@ -1,27 +1,21 @@
-"""What every SQL database of a store has: work that is done to its end, one writer, and its troubles in words."""
+"""What every SQL database of a store has: transactions, and work that is done to its end."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import orjson
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ._engine import Engine
 from ._errors import StoreError
 
 T = TypeVar("T")
-
-POLL: Final = "poll"
-"""The part of a store that follows what other processes change."""
-
-log = logging.getLogger("standby.store")
 
 
 def to_json(value: Any) -> str:
@@ -57,21 +51,17 @@ class Changes(Protocol):
         ...
 
 
-class Database(ABC):
+class Database(Engine):
     """The connections to one database, shared by the parts of a store that live in it.
 
     Attributes:
-        name: The database as it is shown to people; no password is in it.
-        one_writer: Held while this process writes: waiting here is fair and short, waiting in a database is neither.
         engine: Where connections come from.
     """
 
     engine: AsyncEngine
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.one_writer = asyncio.Lock()
-        self._troubles: dict[str, str] = {}
+        super().__init__(name)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -105,7 +95,7 @@ class Database(ABC):
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that reads: what it sees is of one moment."""
 
-    async def say_that_it_stores(self, connection: AsyncConnection) -> None:  # noqa: B027 - most need not be told
+    async def say_that_it_stores(self, connection: AsyncConnection) -> None:
         """Tell the database that what this transaction writes of the catalog has its version."""
 
     @abstractmethod
@@ -123,37 +113,3 @@ class Database(ABC):
         """Raise where the database was closed."""
         if self._closed:
             raise StoreError(f"{self.name} is closed")
-
-    # -- trouble -------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def is_trouble(self, error: BaseException) -> bool:
-        """Whether the database is at fault, so that trying later may do; `False` where the data is."""
-
-    @abstractmethod
-    def what_is_wrong(self, error: DBAPIError) -> str:
-        """In words that follow the database's name."""
-
-    def trouble(self, *parts: str) -> str | None:
-        """What is wrong with the database for one of these parts of the store; `None` where nothing is."""
-        return next((self._troubles[part] for part in parts if part in self._troubles), None)
-
-    def enter_trouble(self, part: str, error: BaseException) -> None:
-        """Remember that ``part`` cannot use the database. The first part in trouble says so in the log."""
-        why = self.words(error)
-        if not self._troubles:
-            log.warning("%s; runs go on with what is in memory, and it is written once that is possible again", why)
-        self._troubles[part] = why
-
-    def leave_trouble(self, part: str) -> None:
-        """Remember that ``part`` can use the database. The last part that was in trouble says so in the log."""
-        if self._troubles.pop(part, None) is not None and not self._troubles:
-            log.info("%s is in use again; everything that waited is written", self.name)
-
-    def words(self, error: BaseException) -> str:
-        """What is wrong, with the name of the database."""
-        if isinstance(error, StoreError):
-            return str(error)
-        if isinstance(error, DBAPIError):
-            return f"{self.name} {self.what_is_wrong(error)}"
-        return f"{self.name} cannot be used: {error}"

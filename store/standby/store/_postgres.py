@@ -138,9 +138,9 @@ class PostgresDatabase(Database):
         code = _code(error)
         return error.connection_invalidated or (code[:2] in _TROUBLE if code else isinstance(error, OperationalError))
 
-    def what_is_wrong(self, error: DBAPIError) -> str:
+    def what_is_wrong(self, error: BaseException) -> str:
         """By PostgreSQL's own code."""
-        return _told(error)[0]
+        return _told(error)[0] if isinstance(error, DBAPIError) else f"cannot be used: {error}"
 
 
 class _Notified:

@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ._config import literal_secrets
-from ._database import Database, log
+from ._database import Database
+from ._engine import log
 from ._errors import StoreError
 from ._protocols import Snapshot
 from ._sql_tables import DOCUMENTS, audit, catalog_versions

@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from ._database import Database, log
+from ._database import Database
+from ._engine import log
 from ._errors import StoreError
 from ._sql_tables import audit, runs
-from ._sql_writer import Writer
+from ._writer import Writer
 
 PART = "history"
 

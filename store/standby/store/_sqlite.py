@@ -30,7 +30,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
-from ._database import POLL, Changes, Database, to_json
+from ._database import Changes, Database, to_json
+from ._engine import POLL
 from ._errors import StoreError
 from ._sql_schema import NEWEST, one_migration, revision_of, upgrade
 
@@ -189,10 +190,11 @@ class SqliteFile(Database):
         at_fault = (IntegrityError, DataError, InterfaceError, NotSupportedError, ProgrammingError)
         return isinstance(error, DBAPIError) and not isinstance(error, at_fault)
 
-    def what_is_wrong(self, error: DBAPIError) -> str:
+    def what_is_wrong(self, error: BaseException) -> str:
         """By SQLite's own code."""
         code = _code(error)
-        return _WORDS[code][0] if code in _WORDS else f"cannot be used: {error.orig}"
+        orig = error.orig if isinstance(error, DBAPIError) else error
+        return _WORDS[code][0] if code in _WORDS else f"cannot be used: {orig}"
 
 
 class _Polled:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
 
-from ._database import Database, log
+from ._engine import Engine, log
 
 Item = TypeVar("Item")
 
@@ -30,7 +30,7 @@ class Writer(Generic[Item]):
     def __init__(
         self,
         part: str,
-        file: Database,
+        engine: Engine,
         commit: Callable[[Sequence[Item]], Awaitable[None]],
         *,
         max_pending: int,
@@ -44,7 +44,7 @@ class Writer(Generic[Item]):
         """
         self.dropped = 0
         self._part = part
-        self._file = file
+        self._engine = engine
         self._commit = commit
         self._max_pending = max_pending
         self._batch_size = self._next_size = batch_size
@@ -57,7 +57,7 @@ class Writer(Generic[Item]):
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._patient = AsyncRetrying(
-            retry=retry_if_exception(file.is_trouble),
+            retry=retry_if_exception(engine.is_trouble),
             stop=lambda _: self.closed,
             wait=wait_exponential(multiplier=0.05, max=2.0) + wait_random(0, 0.05),
             sleep=self._pause,
@@ -73,7 +73,7 @@ class Writer(Generic[Item]):
     @property
     def trouble(self) -> str | None:
         """Why nothing is written at present."""
-        return self._file.trouble(self._part)
+        return self._engine.trouble(self._part)
 
     def __iter__(self) -> Iterator[Item]:
         """The pending items, oldest first."""
@@ -109,7 +109,7 @@ class Writer(Generic[Item]):
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._write(), name=f"standby.store {self._part} of {self._file.name}")
+        self._task = asyncio.create_task(self._write(), name=f"standby.store {self._part} of {self._engine.name}")
 
     async def close(self) -> None:
         """Write what is pending, with one last try where the database is in trouble."""
@@ -121,7 +121,9 @@ class Writer(Generic[Item]):
             # A try that was under way when the store was closed was not the last one.
             await self._write_all()
         if self._pending:
-            log.error("%s: closed with %d changes of its %s unwritten", self._file.name, len(self._pending), self._part)
+            log.error(
+                "%s: closed with %d changes of its %s unwritten", self._engine.name, len(self._pending), self._part
+            )
 
     def _make_room(self) -> None:
         waiting = [item for item in self._pending if item not in self._in_flight]
@@ -140,8 +142,8 @@ class Writer(Generic[Item]):
                     return
         except Exception as error:  # noqa: BLE001 - said with its trace
             # A mistake of ours, then. It must not look as if all was written.
-            log.exception("writing the %s of %s has ended", self._part, self._file.name)
-            self._file.enter_trouble(self._part, error)
+            log.exception("writing the %s of %s has ended", self._part, self._engine.name)
+            self._engine.enter_trouble(self._part, error)
 
     async def _write_all(self) -> bool:
         """Write until nothing is pending; `False` where the store is closed while the database is in trouble."""
@@ -149,10 +151,10 @@ class Writer(Generic[Item]):
             try:
                 await self._patient(self._try)
             except Exception as error:  # noqa: BLE001 - whatever it is, what comes after must be written
-                if self._file.is_trouble(error):
+                if self._engine.is_trouble(error):
                     return False
                 self._refused(error)
-        self._file.leave_trouble(self._part)
+        self._engine.leave_trouble(self._part)
         return True
 
     async def _try(self) -> None:
@@ -170,12 +172,12 @@ class Writer(Generic[Item]):
             return
         self.settle(self._tried)
         self.dropped += len(self._tried)
-        log.error("%s cannot hold a change of its %s, which is dropped: %s", self._file.name, self._part, error)
+        log.error("%s cannot hold a change of its %s, which is dropped: %s", self._engine.name, self._part, error)
 
     def _say_trouble(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
         if error is not None:
-            self._file.enter_trouble(self._part, error)
+            self._engine.enter_trouble(self._part, error)
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
