@@ -1,27 +1,15 @@
 """A caller that goes away, at any moment of a run: everything is given back, and nobody's health changes."""
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from standby.runner import RunFailed
-from standby.runner.testing import EPOCH, Fail, Slow
-from standby.store import Cool
+from standby.runner.testing import Fail, Slow
 from tests.runner.conftest import gateway
 
 pytestmark = pytest.mark.anyio
 
 DOWN = Fail("server_error", "down", status=500, retryable=True)
-
-
-def long_run():
-    """A run that probes, retries after a wait, fails over, and is queued: it holds everything that a run can hold."""
-    return gateway(
-        {"a": [Slow(2, DOWN), Slow(2)], "b": [Slow(2, DOWN), Slow(2, DOWN), Slow(2)], "c": [Slow(4)]},
-        limits={"concurrency": 1},
-        retry={"maxAttempts": 2, "backoff": {"initialSeconds": 1, "jitter": "none"}},
-        policy={"failoverPolicy": {"ejectAfter": 0}},
-    )
 
 
 def held(gate):
@@ -30,28 +18,6 @@ def held(gate):
 
 
 NOTHING = {"calls": 0, "runs": 0, "extras": 0, "leases": 0, "waiting": 0, "probes": 0}
-
-
-@pytest.mark.parametrize("steps", range(8))
-@pytest.mark.parametrize("after_seconds", [0, 1, 2, 3, 4, 4.5, 5, 6, 7, 8])
-async def test_a_run_that_is_cancelled_at_any_step_gives_everything_back(after_seconds, steps):
-    """Capacity, probe and call are free again, whichever step of the event loop the cancellation falls on."""
-    gate = long_run()
-    now = EPOCH + anyio.current_time()
-    await gate.state.apply([Cool("candidate:chat/a", now - 10, now - 1, 1, "test")])
-    async with anyio.create_task_group() as others:
-        others.start_soon(gate.ask)
-        await anyio.lowlevel.checkpoint()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(gate.ask)
-            await anyio.sleep(after_seconds)
-            for _ in range(steps):
-                await anyio.lowlevel.checkpoint()
-            tasks.cancel_scope.cancel()
-        others.cancel_scope.cancel()
-    assert held(gate) == NOTHING
-    assert (await gate.ask()).candidate
-    assert held(gate) == NOTHING
 
 
 async def test_a_cancelled_run_changes_nobodys_health():

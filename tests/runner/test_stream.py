@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from standby.runner import Block, Request, RunFailed, StreamInterrupted
-from standby.runner.testing import Fail, Slow, Streamed
+from standby.runner.testing import Fail, Streamed
 from standby.store import MemoryState, Succeeded
 from tests.runner.conftest import did, gateway
 
@@ -138,20 +138,6 @@ async def test_a_caller_that_leaves_gives_everything_back():
     assert (held(gate), gate.state.standings()) == ((0, 0), {})
     assert (streamed.record.ending, streamed.record.tries[0].outcome) == ("abandoned", "abandoned")
     assert (await gate.runner.history.get("left"))["ending"] == "abandoned"
-
-
-@pytest.mark.parametrize("steps", range(6))
-@pytest.mark.parametrize("after_seconds", [0, 1, 2, 3, 4])
-async def test_a_streamed_run_that_is_cancelled_at_any_step_gives_everything_back(after_seconds, steps):
-    """Whichever step of the event loop the cancellation falls on, before the commit and after it."""
-    gate = gateway({"a": [Slow(1, DOWN)], "b": [Slow(1, Streamed("", 1, "x", 1, "y", 1))]}, limits={"concurrency": 1})
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stream, gate)
-        await anyio.sleep(after_seconds)
-        for _ in range(steps):
-            await anyio.lowlevel.checkpoint()
-        tasks.cancel_scope.cancel()
-    assert held(gate) == (0, 0)
 
 
 async def test_capacity_is_held_until_the_stream_is_over():
