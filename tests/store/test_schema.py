@@ -97,7 +97,7 @@ def test_accepted(path: tuple[str | int, ...], value: Any):
         (("models", "chat", "candidates"), []),
         (("store", "url"), "mysql://localhost"),
         (("store", "url"), "postgresql://localhost"),
-        (("store", "state_url"), "valkey://localhost/0"),
+        (("store", "state_url"), "memcached://localhost/0"),
         (("providers", "openai", "api_keys"), []),
         (("providers", "openai", "baseUrl"), "https://example.com"),
         (("runner_policies", "default", "failoverPolicy", "allowCategories"), ["rate_limits"]),

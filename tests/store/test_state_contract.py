@@ -18,13 +18,14 @@ from standby.store import (
     Succeeded,
 )
 from standby.store.sql import open_sql
+from standby.store.valkey import ValkeyState
 
 pytestmark = pytest.mark.anyio
 
 HERE, THERE = "candidate:chat/primary", "provider:openai"
 
 
-@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite-asyncio", "postgresql-asyncio"])
+@pytest.fixture(params=["memory-asyncio", "memory-trio", "sqlite-asyncio", "postgresql-asyncio", "valkey-asyncio"])
 def kind(request):
     return request.param.split("-")
 
@@ -38,6 +39,9 @@ def anyio_backend(kind):
 async def state(kind, anyio_backend, request):
     if kind[0] == "memory":
         yield MemoryState()
+    elif kind[0] == "valkey":
+        async with ValkeyState(request.getfixturevalue("valkey_url")) as opened:
+            yield opened
     else:
         async with open_sql(request.getfixturevalue("sql_url")) as store:
             yield store.state

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import anyio
 
-from standby.runner import Runner
+from standby.runner import Runner, open_state
 from standby.store import MemoryCatalog, load
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -69,13 +69,11 @@ def state_of_stores(config: Path) -> States:
         raise NoState("the state is in the memory of the process that serves: ask it, with --server http://HOST:PORT")
     if url.startswith("sqlite:///") and not (path := Path(url.removeprefix("sqlite:///"))).exists():
         raise NoState(f"nothing is known yet: there is no {path}")
-    return anyio.run(_state_of_store, url, MemoryCatalog(document.snapshot()))
+    return anyio.run(_state_of_store, url, document.store.state_prefix, MemoryCatalog(document.snapshot()))
 
 
-async def _state_of_store(url: str, catalog: MemoryCatalog) -> States:
-    from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
-
-    async with open_sql(url) as store, Runner(catalog, store.state) as runner:
+async def _state_of_store(url: str, prefix: str, catalog: MemoryCatalog) -> States:
+    async with open_state(url, prefix) as state, Runner(catalog, state) as runner:
         return [status.as_dict() for status in runner.statuses()]
 
 

@@ -11,7 +11,7 @@ from ._decisions import Decisions, DemoteDecision, FailoverDecision, Match, Retr
 from ._drive import estimated_tokens
 from ._errors import NotTried, RunFailed, StandbyError, StreamInterrupted, UnknownCandidate, UnknownModel
 from ._limits import Lease, Limits, Refused
-from ._open import Gateway, open_gateway
+from ._open import Gateway, open_gateway, open_state
 from ._record import Failure, RunRecord, Skip, Try
 from ._rules import Rules, compile_rules
 from ._runner import Runner, RunResult, new_run_id
@@ -63,4 +63,5 @@ __all__ = [
     "estimated_tokens",
     "new_run_id",
     "open_gateway",
+    "open_state",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from ._runner import Runner
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
-    from standby.store.sql import SqlCatalog
+    from standby.store.sql import Audited, SqlCatalog
 
 BUILT_IN_CLIENTS = ("openai",)
 
@@ -105,18 +105,52 @@ async def _stores(
     url, state_url = document.store.url, document.store.state_url
     if url == state_url == "memory:":
         return catalog, replace, state, history
-    from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
-
+    audit: Callable[[Sequence[Audited]], None] | None = None
     if url != "memory:":
+        from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
+
         store = await stack.enter_async_context(open_sql(url, clients=clients))
-        catalog, history = store.catalog, store.history
+        catalog, history, audit = store.catalog, store.history, store.history.note
         replace = partial(_replaced, store.catalog, where)
         await replace(raw)
         if state_url == url:
             return catalog, replace, store.state, history
     if state_url != "memory:":
-        state = (await stack.enter_async_context(open_sql(state_url, clients=clients))).state
+        state = await stack.enter_async_context(
+            open_state(state_url, document.store.state_prefix, clients=clients, audit=audit)
+        )
     return catalog, replace, state, history
+
+
+@asynccontextmanager
+async def open_state(
+    url: str,
+    prefix: str = "standby",
+    *,
+    clients: Collection[str] = BUILT_IN_CLIENTS,
+    audit: Callable[[Sequence[Audited]], None] | None = None,
+) -> AsyncGenerator[State, None]:
+    """The run-time state at an address that `store.state_url` may have, but for ``memory:``.
+
+    Args:
+        url: The address.
+        prefix: What every key in Valkey begins with.
+        clients: The clients that a provider may name.
+        audit: Where Valkey's state tells what is done on purpose; a database keeps that itself.
+
+    Raises:
+        StoreError: It cannot be opened.
+    """
+    if url.startswith(("valkey", "redis")):
+        from standby.store.valkey import ValkeyState  # noqa: PLC0415 - needs the extra, and only here
+
+        async with ValkeyState(url, prefix=prefix, audit=audit) as state:
+            yield state
+    else:
+        from standby.store.sql import open_sql  # noqa: PLC0415 - as above
+
+        async with open_sql(url, clients=clients) as store:
+            yield store.state
 
 
 async def _replaced(catalog: SqlCatalog, where: str, raw: Mapping[str, Any]) -> Snapshot:

@@ -8,7 +8,6 @@ from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
-import anyio
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -21,21 +20,6 @@ T = TypeVar("T")
 def to_json(value: Any) -> str:
     """How records and documents are written."""
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work``, which must be bounded, and be cancelled only then."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as request:
-                cancelled = None if task.cancelled() else request
-    task.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 class Changes(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -71,15 +72,18 @@ def _store_url(written: StoreUrl) -> StoreUrl:
 
 
 def _state_url(written: StoreUrl) -> StoreUrl:
-    if written.startswith(("valkey", "redis")):
+    if _VALKEY.match(written):
+        return written
+    if written != "memory:" and not _is_sqlite(written) and not _is_postgresql(written):
         raise PydanticCustomError(
-            "not_supported_yet",
-            "valkey:// and redis:// are not supported yet; allowed: memory:, sqlite:///PATH or postgresql://…",
+            "ill_formed", "must be memory:, valkey://HOST:PORT/DB, redis://…, or one of the forms of store.url"
         )
-    return _store_url(written)
+    return written
 
 
+_VALKEY = re.compile(r"(valkey|redis)s?://(?=[^/])[!-~]*$")
 _URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+|postgresql://.+/.+)$"}
+_STATE_URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+|postgresql://.+/.+|(valkey|redis)s?://[^/].*)$"}
 Bytes = Annotated[int, Field(gt=0)]
 CallerModels = Annotated[
     list[str] | None,
@@ -130,10 +134,12 @@ class StoreSettings(Section):
 
     url: Annotated[StoreUrl, AfterValidator(_store_url), Field(json_schema_extra=_URL_SCHEMA)] = StoreUrl("memory:")
     """Catalog and history: `memory:`, `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`."""
-    state_url: Annotated[StoreUrl, AfterValidator(_state_url), Field(json_schema_extra=_URL_SCHEMA)] = Field(
+    state_url: Annotated[StoreUrl, AfterValidator(_state_url), Field(json_schema_extra=_STATE_URL_SCHEMA)] = Field(
         default_factory=lambda settings: settings.get("url", StoreUrl("memory:"))
     )
-    """Run-time state, of the same forms; the same as `url` where left out."""
+    """Run-time state, of the same forms, `valkey://HOST:PORT/DB` or `redis://`; the same as `url` where left out."""
+    state_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "standby"
+    """What every key in Valkey begins with: two gateways that share a server have their own."""
 
 
 class Document(Section):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import anyio
 
 from ._errors import StoreError
 
@@ -13,6 +16,21 @@ POLL: Final = "poll"
 """The part of a store that follows what other processes change."""
 
 log = logging.getLogger("standby.store")
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work``, which must be bounded, and be cancelled only then."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as request:
+                cancelled = None if task.cancelled() else request
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 class Engine(ABC):

@@ -39,6 +39,25 @@ from ._writer import Writer
 PART = "state"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Audited:
+    """Something that was done on purpose.
+
+    Attributes:
+        at: When, in seconds since the epoch.
+        who: The operator, or ``policy``, or where a configuration came from.
+        what: ``enable``, ``disable``, ``restore``, ``cool`` or ``reload``.
+        target: The failure domain, or the version of the catalog.
+        why: In words, or empty.
+    """
+
+    at: float
+    who: str
+    what: str
+    target: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     domain: str
@@ -92,7 +111,7 @@ class Reduced:
     """What a batch makes of the rows it was laid on."""
 
     standings: dict[str, Standing]
-    audited: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    audited: list[Audited] = field(default_factory=list[Audited])
     refused: set[Entry] = field(default_factory=set[Entry])
 
 
@@ -193,6 +212,10 @@ class SharedState(ABC):
             # Not waited for: it is called where a run ends, and what is not written in time expires.
             self.writer.add(Entry(held))
 
+    def forget_numbers(self) -> None:
+        """The engine has lost its data, and numbers what comes anew: what is known stays known, under no number."""
+        self._seen = {domain: Row(0, row.standing) for domain, row in self._seen.items()}
+
     async def learn(self, rows: Mapping[str, Row]) -> None:
         """Let these rows be what is known of the engine."""
         # Between the commit of a batch and the moment its effects are no longer pending, they would count twice.
@@ -288,11 +311,11 @@ def reduced(before: Mapping[str, Standing], batch: Iterable[Entry]) -> Reduced:
     return done
 
 
-def _audited(change: Change, *, rechecked: bool = False) -> list[dict[str, object]]:
+def _audited(change: Change, *, rechecked: bool = False) -> list[Audited]:
     """The line of the audit for what somebody did on purpose: an operator, or a policy that disables and enables."""
     match change:
         case Succeeded(domain, at) if rechecked:
-            return [{"at": at, "who": "policy", "what": "enable", "target": domain, "why": "its recheck succeeded"}]
+            return [Audited(at, "policy", "enable", domain, "its recheck succeeded")]
         case Enable(domain, at, by) | Restore(domain, at, by):
             why = ""
         case Disable(domain, at, by, why):
@@ -301,7 +324,7 @@ def _audited(change: Change, *, rechecked: bool = False) -> list[dict[str, objec
             pass
         case _:
             return []
-    return [{"at": at, "who": by, "what": type(change).__name__.lower(), "target": domain, "why": why}]
+    return [Audited(at, by, type(change).__name__.lower(), domain, why)]
 
 
 def _is_an_operators_or_disables(entry: Entry) -> bool:

@@ -12,8 +12,8 @@ from typing import Final, Self, TypedDict, Unpack
 from sqlalchemy.exc import DBAPIError
 
 from ._config import parse
-from ._database import Database, to_its_end
-from ._engine import POLL, log
+from ._database import Database
+from ._engine import POLL, log, to_its_end
 from ._errors import StoreError
 from ._references import CLIENTS
 from ._sql_catalog import SqlCatalog

@@ -7,7 +7,7 @@ is looked up in both places. Runs make room for newer ones, in memory and on dis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,29 +17,11 @@ from sqlalchemy.exc import DBAPIError
 from ._database import Database
 from ._engine import log
 from ._errors import StoreError
+from ._shared_state import Audited
 from ._sql_tables import audit, runs
 from ._writer import Writer
 
 PART = "history"
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """Something that was done on purpose.
-
-    Attributes:
-        at: When, in seconds since the epoch.
-        who: The operator, or ``policy``, or where a configuration came from.
-        what: ``enable``, ``disable``, ``restore``, ``cool`` or ``reload``.
-        target: The failure domain, or the version of the catalog.
-        why: In words, or empty.
-    """
-
-    at: float
-    who: str
-    what: str
-    target: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +36,14 @@ class SqlHistory:
     def __init__(self, file: Database, *, max_pending: int, keep_runs: int) -> None:
         self._file = file
         self._keep_runs = keep_runs
-        self.writer: Writer[_Kept] = Writer(
-            PART, file, self._commit, max_pending=max_pending, batch_size=200, linger_seconds=0.1
+        self.writer: Writer[_Kept | Audited] = Writer(
+            PART,
+            file,
+            self._commit,
+            max_pending=max_pending,
+            batch_size=200,
+            linger_seconds=0.1,
+            precious=lambda item: isinstance(item, Audited),
         )
 
     @property
@@ -76,10 +64,15 @@ class SqlHistory:
         else:
             log.error("a record without a run_id was handed to the history of %s", self._file.name)
 
+    def note(self, lines: Sequence[Audited]) -> None:
+        """Keep lines of the audit, of what was done where no database could write them with it. Never waits."""
+        for line in lines:
+            self.writer.add(line)
+
     async def get(self, run_id: str) -> Mapping[str, Any] | None:
         """The record of one run; `None` where it is not, or no longer, known."""
         for kept in reversed(self.writer):
-            if kept.run_id == run_id:
+            if isinstance(kept, _Kept) and kept.run_id == run_id:
                 return kept.record
         found = await self._file.finish(self._found(run_id))
         return found[0] if found else None
@@ -90,7 +83,7 @@ class SqlHistory:
         Those that are not written yet come first, though another process may have written newer ones.
         """
         # Taken before the first await: what is written meanwhile is then found twice rather than never.
-        waiting = {kept.run_id: kept.record for kept in reversed(self.writer)}
+        waiting = {kept.run_id: kept.record for kept in reversed(self.writer) if isinstance(kept, _Kept)}
         told = dict(waiting)
         if before is not None:
             ids = list(waiting)
@@ -141,11 +134,14 @@ class SqlHistory:
             found = await connection.execute(query.order_by(audit.c.id.desc()).limit(max(0, limit)))
             return [Audited(*row) for row in found]
 
-    async def _commit(self, batch: Sequence[_Kept]) -> None:
+    async def _commit(self, batch: Sequence[_Kept | Audited]) -> None:
         # Of a record that was handed in twice, the later one is kept.
-        latest = {kept.run_id: kept for kept in batch}
-        rows = [_row(kept) for kept in batch if latest[kept.run_id] is kept]
+        latest = {kept.run_id: kept for kept in batch if isinstance(kept, _Kept)}
+        rows = [_row(kept) for kept in latest.values()]
+        lines = [asdict(line) for line in batch if isinstance(line, Audited)]
         async with self._file.write() as connection:
+            if lines:
+                await connection.execute(insert(audit), lines)
             if rows:
                 await connection.execute(
                     delete(runs).where(runs.c.run_id == bindparam("key")), [{"key": row["run_id"]} for row in rows]

@@ -59,7 +59,7 @@ class SqlState(SharedState):
                 await _write(connection, seq, changes, rows)
                 rows |= {domain: Row(seq, standing) for domain, standing in changes.items()}
             if done.audited:
-                await connection.execute(insert(audit), done.audited)
+                await connection.execute(insert(audit), [asdict(line) for line in done.audited])
         self._committed(batch, rows, done.refused)
 
 

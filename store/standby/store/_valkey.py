@@ -1,0 +1,312 @@
+"""Run-time state in Valkey or Redis, for processes on any number of machines.
+
+- All standings are in one hash, each field a number, who put it there, and a standing: ``SEQ LF WHO LF JSON``. A change
+  is computed here, by the same `changed()` as everywhere, on what this process last saw; a script puts it in its place
+  if that is still what is there, and otherwise gives back what is. So a change costs one round trip, and two processes
+  cannot overwrite each other.
+- Whoever changes something publishes it, and every process lays it into its own copy, which all reads are answered
+  from. After a connection was lost the whole hash is read again.
+- Times are the server's: what this machine's clock says is moved by how far the two are apart when something goes in
+  or comes out, so processes whose clocks differ agree on when a cooldown ends.
+- A server that comes back empty is told what this process knows.
+- Every key expires, long after anybody could still need it. All keys share one hash tag, so that a cluster keeps them
+  together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, fields, replace
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import orjson
+from redis import exceptions as failures
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ._engine import POLL, Engine, log, to_its_end
+from ._errors import StoreError
+from ._shared_state import NO_ROW, Audited, Entry, Row, SharedState, reduced
+from ._standing import CLEAN, Standing
+from ._texts import StoreUrl
+
+KEY_SECONDS: Final = 90 * 86_400
+"""How long a key is kept after it was last written."""
+MAX_TRIES: Final = 100
+PING_SECONDS: Final = 1.0
+RECONNECT_SECONDS: Final = 0.2
+CLOCKS_AGREE_SECONDS: Final = 0.05
+"""Less than that is no difference, but the time that it takes to ask."""
+_SOCKET_SECONDS: Final = 1.0
+
+_TIMES: Final = ("cooling_until", "cooled_at", "recovered_at", "disabled_at", "recheck_at", "demoted_at", "probe_until")
+_NAMES: Final = tuple(field.name for field in fields(Standing))
+
+# KEYS: the standings, their number, the life. ARGV: seconds, channel, who, then domain, what was there, what is to be,
+# for each. Gives back 1 and the number, or 0 and what is there now; nothing is changed then.
+_PUT: Final = """
+for i = 4, #ARGV, 3 do
+    if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then
+        local found = {0}
+        for j = 4, #ARGV, 3 do found[#found + 1] = redis.call('HGET', KEYS[1], ARGV[j]) or '' end
+        return found
+    end
+end
+local seq = redis.call('INCR', KEYS[2])
+for i = 4, #ARGV, 3 do
+    local value = seq .. '\\n' .. ARGV[3] .. '\\n' .. ARGV[i + 2]
+    if ARGV[i + 2] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+    else redis.call('HSET', KEYS[1], ARGV[i], value) end
+    redis.call('PUBLISH', ARGV[2], ARGV[i] .. '\\n' .. value)
+end
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
+return {1, seq}
+"""
+
+
+class ValkeyServer(Engine):
+    """The connections to one server, and how far its clock is from ours."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(StoreUrl(url).hidden)
+        scheme, _, rest = url.partition("://")
+        self.client: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            f"{scheme.replace('valkey', 'redis')}://{rest}",
+            socket_timeout=_SOCKET_SECONDS,
+            socket_connect_timeout=_SOCKET_SECONDS,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 1),  # for a pooled connection that a restart has closed
+        )
+        self.ahead_seconds = 0.0
+
+    def is_trouble(self, error: BaseException) -> bool:
+        """Whether the server is at fault, so that trying later may do."""
+        return isinstance(error, failures.RedisError | OSError) and not isinstance(error, failures.NoPermissionError)
+
+    def what_is_wrong(self, error: BaseException) -> str:
+        """In words that follow the server's name."""
+        match error:
+            case failures.AuthenticationError():
+                return "refuses the password"
+            case failures.NoPermissionError():
+                return "does not let this user do that"
+            case failures.BusyLoadingError():
+                return "is loading its data"
+            case failures.ReadOnlyError():
+                return "is a replica, which cannot be written"
+            case failures.TimeoutError():
+                return "does not answer in time"
+            case failures.ConnectionError() | OSError():
+                return "cannot be reached"
+            case failures.ResponseError() if "OOM" in str(error):
+                return "has no memory left"
+            case _:
+                return f"cannot be used: {error}"
+
+    async def look_at_the_clock(self, now: Callable[[], float]) -> None:
+        """Learn how far the server's clock is ahead of ours."""
+        before = now()
+        seconds, microseconds = await self.client.time()
+        after = now()
+        ahead_seconds = seconds + microseconds / 1e6 - (before + after) / 2
+        self.ahead_seconds = ahead_seconds if abs(ahead_seconds) > CLOCKS_AGREE_SECONDS else 0.0
+
+
+class ValkeyState(SharedState):
+    """Run-time state on one server, to be entered with ``async with``, on asyncio.
+
+    Args:
+        url: ``valkey://`` or ``redis://``, as ``valkey://:PASSWORD@HOST:PORT/DB``; with an ``s`` before the colon for
+            TLS.
+        prefix: What every key begins with: two gateways that share a server have their own.
+        commit_wait_seconds: How long a run waits at most for a change to be kept.
+        max_pending: How many changes wait at most to be kept, while the server is away.
+        audit: Is told what somebody did on purpose, once it is kept.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "standby",
+        commit_wait_seconds: float = 0.25,
+        max_pending: int = 10_000,
+        audit: Callable[[Sequence[Audited]], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._server = ValkeyServer(url)
+        super().__init__(self._server, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
+        self._audit = audit
+        self._clock = clock
+        self._keys = [f"{{{prefix}}}:{name}" for name in ("standings", "seq", "life")]
+        self._channel = f"{{{prefix}}}:changes"
+        self._life = ""
+        self._script = self._server.client.register_script(_PUT)
+        self._raw: dict[str, str] = {}
+        self._closing = asyncio.Event()
+        self._follower: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect, and read what there is.
+
+        Raises:
+            StoreError: The server cannot be used. The message names it and says what to do.
+        """
+        try:
+            await self._refresh()
+        except (failures.RedisError, OSError) as error:
+            await self._server.client.aclose()
+            raise StoreError(f"{self._server.words(error)}: start it, or correct store.state_url") from error
+        self.writer.start()
+        self._follower = asyncio.create_task(self._follow_always(), name=f"standby.store follows {self._server.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep what is pending, with one last try, and disconnect."""
+        await to_its_end(self._close())
+
+    async def _close(self) -> None:
+        self._closing.set()
+        if self._follower is not None:
+            self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+        await self.writer.close()
+        await self._server.client.aclose()
+
+    # -- what others change --------------------------------------------------------------------------------------
+
+    async def _follow_always(self) -> None:
+        while not self._closing.is_set():
+            try:
+                await self._follow()
+            except (failures.RedisError, OSError) as error:
+                self._server.enter_trouble(POLL, error)
+            except Exception as error:  # noqa: BLE001 - said with its trace
+                log.exception("following the changes on %s failed", self._server.name)
+                self._server.enter_trouble(POLL, error)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _follow(self) -> None:
+        async with self._subscribed() as messages:
+            # Subscribed first, and then read: what is changed in between is heard twice rather than never.
+            await self._refresh()
+            self._server.leave_trouble(POLL)
+            # Asked each time, though it is cancelled at the end: a cancellation can be lost inside of a client library.
+            while not self._closing.is_set():
+                message = await messages.get_message(ignore_subscribe_messages=True, timeout=PING_SECONDS)
+                if message is None:
+                    await self._server.client.ping()
+                    continue
+                domain, _, value = str(message["data"]).partition("\n")
+                row = self._row(value)
+                await self.learn({domain: row})
+                if row.seq >= self._row(self._raw.get(domain, "")).seq:
+                    self._raw[domain] = "" if value.endswith("\n") else value
+
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncGenerator[Any, None]:
+        messages: Any = self._server.client.pubsub()
+        try:
+            await messages.subscribe(self._channel)
+            yield messages
+        finally:
+            with suppress(failures.RedisError, OSError):
+                await messages.aclose()
+
+    async def _refresh(self) -> None:
+        """Read everything; where the server has lost what it had, tell it what is known here."""
+        await self._server.look_at_the_clock(self._clock)
+        pipeline = self._server.client.pipeline(transaction=True)
+        pipeline.set(self._keys[2], secrets.token_hex(8), nx=True, ex=KEY_SECONDS)
+        pipeline.hgetall(self._keys[0])
+        pipeline.mget(self._keys[1:])
+        _, found, (seq, life) = await pipeline.execute()
+        known = {domain: row.standing for domain, row in self._seen.items() if row.standing != CLEAN}
+        lost = bool(self._life) and life != self._life
+        if lost:
+            log.warning("%s has lost its data; it is told what is known here", self._server.name)
+            self.forget_numbers()
+        self._raw = cast("dict[str, str]", found)
+        rows = {domain: self._row(value) for domain, value in self._raw.items()}
+        missing = [domain for domain in known if domain not in rows]
+        # What is missing was made clean while nobody listened here, unless the server has lost it.
+        await self.learn(rows if lost else rows | {domain: Row(int(seq or 0), CLEAN) for domain in missing})
+        self._life = life
+        if lost and missing:
+            async with self._server.one_writer:
+                await self._put({domain: known[domain] for domain in missing})
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    async def _commit(self, batch: Sequence[Entry]) -> None:
+        domains = sorted({change.domain for entry in batch for change in entry.changes})
+        async with self._server.one_writer:
+            for _ in range(MAX_TRIES):
+                before = {domain: self._row(self._raw.get(domain, "")).standing for domain in domains}
+                done = reduced(before, batch)
+                changes = {domain: after for domain, after in done.standings.items() if after != before[domain]}
+                rows = await self._put(changes) if changes else {}
+                if rows is not None:
+                    break
+            else:
+                raise failures.ConnectionError("too many others change the same")
+            self._committed(batch, rows, done.refused)
+            if done.audited and self._audit is not None:
+                self._audit(done.audited)
+
+    async def _put(self, changes: Mapping[str, Standing]) -> dict[str, Row] | None:
+        """Put these in their places; `None`, with what is there learned, where somebody was faster."""
+        if not changes:
+            return {}
+        values = {domain: self._value(after) for domain, after in changes.items()}
+        who = secrets.token_hex(8)
+        arguments: list[str | int] = [KEY_SECONDS, self._channel, who]
+        for domain, value in values.items():
+            arguments += domain, self._raw.get(domain, ""), value
+        put, *found = cast("list[Any]", await self._script(keys=self._keys, args=arguments))
+        if put:
+            seq = int(found[0])
+            self._raw |= {domain: f"{seq}\n{who}\n{value}" if value else "" for domain, value in values.items()}
+            return {domain: Row(seq, after) for domain, after in changes.items()}
+        self._raw |= dict(zip(values, found, strict=True))
+        ours = [self._raw[domain].endswith(f"\n{who}\n{value}") for domain, value in values.items() if value]
+        if ours and all(ours):
+            # It was ourselves: the answer was lost on its way, and the question asked again.
+            return {domain: Row(self._row(self._raw[domain]).seq, after) for domain, after in changes.items()}
+        return None
+
+    # -- what goes over the wire ---------------------------------------------------------------------------------
+
+    def _value(self, standing: Standing) -> str:
+        if standing == CLEAN:
+            return ""
+        moved = _moved(standing, self._server.ahead_seconds)
+        return orjson.dumps(list(asdict(moved).values())).decode()
+
+    def _row(self, value: str) -> Row:
+        if not value:
+            return NO_ROW
+        seq, _, written = value.split("\n", 2)
+        if not written:
+            return Row(int(seq), CLEAN)
+        standing = Standing(**dict(zip(_NAMES, orjson.loads(written), strict=True)))
+        return Row(int(seq), _moved(standing, -self._server.ahead_seconds))
+
+
+def _moved(standing: Standing, seconds: float) -> Standing:
+    """The standing with its times moved; a time that is not set stays so."""
+    if not seconds:
+        return standing
+    return replace(
+        standing, **{name: round(getattr(standing, name) + seconds, 6) for name in _TIMES if getattr(standing, name)}
+    )
