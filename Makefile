@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench mutants lock clean
 
 demo: $(READY)
 	$(BIN)/standby demo
@@ -22,6 +22,16 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/pytest -q tests/bench --benchmark-columns=min,median,mean,rounds --benchmark-sort=name -s
 
+# Installs mutmut into the virtual environment, and mutates the pure modules in a copy, `mutants/`, in which the three
+# source roots are one. Takes an hour or more on two cores.
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<4'
+	rm -rf mutants && mkdir -p mutants/src
+	cp -Rp runner/standby clients/standby store/standby mutants/src
+	cp -Rp tests docs pyproject.toml mutants
+	cd mutants && ../$(BIN)/mutmut run --max-children 2
+	cd mutants && ../$(BIN)/mutmut results
+
 # Needs `uv`; writes every version and hash, and no address.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
@@ -35,4 +45,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist mutants

@@ -1,0 +1,227 @@
+"""What a candidate's health allows, and what a failure does to it, by themselves."""
+
+import pytest
+
+from standby.runner._decisions import Decisions, FailoverDecision, Match, RetryDecision
+from standby.runner._health import (
+    Availability,
+    FailedTry,
+    availability,
+    effects_of_failure,
+    is_last_usable,
+    leaves_out,
+    probe_held_until,
+)
+from standby.runner._limits import Limits
+from standby.runner._route import compile_route
+from standby.runner.testing import ScriptedClient
+from standby.store import (
+    Candidate,
+    Cool,
+    Disable,
+    Failed,
+    Model,
+    Provider,
+    RunnerPolicy,
+    RuntimePolicy,
+    Snapshot,
+    Standing,
+)
+
+OWN, KEY, KEY_AND_MODEL = "candidate:chat/a", "credential:a", "credential_model:a/m"
+HALF_OPEN = Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1)
+
+
+def candidates(*names, **policy):
+    """Candidates of the model `chat`, each with a provider of its own."""
+    listed = [
+        Candidate.model_validate({"id": name, "provider": name, "model": "m", "runtime_policy": "own"})
+        for name in names
+    ]
+    snapshot = Snapshot(
+        version=1,
+        models={"chat": Model.model_validate({"runner_policy": "own", "candidates": listed})},
+        providers={name: Provider.model_validate({"client": name}) for name in names},
+        runner_policies={"own": RunnerPolicy.model_validate(policy)},
+        runtime_policies={"own": RuntimePolicy()},
+    )
+    return compile_route(snapshot, "chat", {name: ScriptedClient([]) for name in names}, Limits()).candidates
+
+
+def test_a_disablement_without_a_reason_names_only_who_did_it():
+    """Nothing is put after the name."""
+    (a,) = candidates("a")
+    found = availability(a, {OWN: Standing(disabled_at=5.0, disabled_by="ann")}.get, 30.0)
+    assert found == Availability("disabled", 0.0, "disabled by ann")
+
+
+def test_of_two_cooldowns_the_longer_one_is_told():
+    """When it ends, and why."""
+    (a,) = candidates("a")
+    held = {
+        OWN: Standing(cooling_until=60.0, cooled_at=10.0, cooldowns_in_row=1, cooled_for="short"),
+        KEY: Standing(cooling_until=90.0, cooled_at=10.0, cooldowns_in_row=1, cooled_for="long"),
+    }
+    assert availability(a, held.get, 30.0) == Availability("cooling", 90.0, "long")
+
+
+def test_of_two_cooldowns_that_end_together_the_candidates_own_is_told():
+    """It is the first that was looked at."""
+    (a,) = candidates("a")
+    held = {
+        domain: Standing(cooling_until=60.0, cooled_at=10.0, cooldowns_in_row=1, cooled_for=domain)
+        for domain in (KEY, OWN)
+    }
+    assert availability(a, held.get, 30.0) == Availability("cooling", 60.0, OWN)
+
+
+def test_the_probe_of_domains_that_nothing_is_known_of_is_held_by_nobody():
+    """So it may be had at once."""
+    assert probe_held_until((OWN, KEY), {}.get) == 0.0
+
+
+def test_the_probe_of_several_domains_is_held_as_long_as_any_of_its_leases():
+    """A run needs all of them."""
+    held = {OWN: Standing(probe_until=50.0), KEY: Standing(probe_until=70.0)}
+    assert probe_held_until((OWN, KEY), held.get) == 70.0
+
+
+@pytest.mark.parametrize(
+    ("of_the_other", "last"),
+    [
+        (Standing(), False),
+        (Standing(cooling_until=31.0, cooled_at=10.0, cooldowns_in_row=1), True),
+        (Standing(disabled_at=5.0, disabled_by="ann"), True),
+        (HALF_OPEN, False),
+        (Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1, probe_holder="x", probe_until=30.0), False),
+        (Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1, probe_holder="x", probe_until=31.0), True),
+    ],
+    ids=["well", "cooling", "disabled", "half open", "its probe ends now", "being probed"],
+)
+def test_the_last_usable_is_who_is_left_when_no_other_may_be_called(of_the_other, last):
+    """Another one that is half open may be called, unless somebody is probing it."""
+    a, b = candidates("a", "b")
+    assert is_last_usable(a, (a, b), {"candidate:chat/b": of_the_other}.get, 30.0) is last
+
+
+def failed(category="provider_5xx", **changes):
+    """A try of just now that the run has given up."""
+    values = {
+        "category": category,
+        "blame": "provider",
+        "hint": None,
+        "began_at": 29.0,
+        "given_up": True,
+        "probe": (),
+        "last_usable": lambda: False,
+        "chance": 0.0,
+    }
+    return FailedTry(**{**values, **changes})
+
+
+# -- what a failure does
+
+DISABLING = {"failoverPolicy": {"actions": {"auth_error": "disable_and_next"}, "recheckSeconds": 600}}
+
+
+def effects(failure, held, *, category="provider_5xx", **policy):
+    """What a failed try of `a` comes to, where the runner's own rules decide it."""
+    (a,) = candidates("a", **policy)
+    match = Match("s", "p", "r", "v")
+    action = a.rules.actions.get(category, "next")
+    decisions = Decisions(RetryDecision(False, "no", match), FailoverDecision(True, "yes", match, action, 60), None)
+    return effects_of_failure(a, decisions, failure, held.get, 30.0)
+
+
+def test_a_failure_counts_when_it_is_known():
+    """Not when its try began."""
+    assert effects(failed(), {}) == (Failed(OWN, 30.0),)
+
+
+def test_a_try_of_before_a_cooldown_that_has_not_ended_still_counts():
+    """Old news is only what is told after the recovery."""
+    cooled = Standing(cooling_until=90.0, cooled_at=29.5, cooldowns_in_row=1)
+    assert effects(failed(), {OWN: cooled}) == (Failed(OWN, 30.0),)
+
+
+@pytest.mark.parametrize(("cooled_at", "done"), [(29.0, (Failed(OWN, 30.0),)), (29.5, ())])
+def test_a_try_of_before_the_cooldown_is_old_news_after_the_recovery(cooled_at, done):
+    """One that began with the cooldown is not of before it."""
+    well = Standing(cooled_at=cooled_at, cooldowns_in_row=1, recovered_at=29.8, decay_seconds=50.0)
+    assert effects(failed(), {OWN: well}) == done
+
+
+def test_what_is_old_news_of_the_key_is_none_of_the_candidate():
+    """The failure concerns the key with this model, and that has recovered since."""
+    well = Standing(cooled_at=29.5, cooldowns_in_row=1, recovered_at=29.8, decay_seconds=50.0)
+    assert effects(failed("rate_limit"), {KEY_AND_MODEL: well}, category="rate_limit") == ()
+
+
+@pytest.mark.parametrize(("before", "ejected"), [(None, False), (0, False), (1, True)])
+def test_two_failures_in_a_row_eject_and_one_does_not(before, ejected):
+    """The failure that is told now is one of them."""
+    held = {} if before is None else {OWN: Standing(failures_in_row=before)}
+    done = effects(failed(), held, failoverPolicy={"ejectAfter": 2, "cooldownSeconds": 60})
+    cool = Cool(OWN, 30.0, 90.0, 1, "provider_5xx: 2 failures in a row (ejectAfter 2)")
+    assert done == ((Failed(OWN, 30.0), cool) if ejected else (Failed(OWN, 30.0),))
+
+
+@pytest.mark.parametrize(("cooled_at", "ejected"), [(29.0, True), (29.2, False)])
+def test_a_try_of_before_the_cooldown_does_not_eject_the_half_open(cooled_at, ejected):
+    """It is of the incident that the cooldown was for; one that began with the cooldown is not."""
+    held = {OWN: Standing(cooling_until=29.5, cooled_at=cooled_at, cooldowns_in_row=1, failures_in_row=9)}
+    done = effects(failed(), held, failoverPolicy={"ejectAfter": 2, "cooldownSeconds": 60})
+    cause = "provider_5xx: 10 failures in a row (ejectAfter 2)"
+    cool = Cool(OWN, 30.0, 150.0, 2, cause)
+    assert done == ((Failed(OWN, 30.0), cool) if ejected else (Failed(OWN, 30.0),))
+
+
+def test_a_failed_probe_cools_what_its_failure_concerns():
+    """A rate limit concerns the key with this model, which was probed, and so the probe has failed."""
+    held = {KEY_AND_MODEL: HALF_OPEN}
+    done = effects(failed("rate_limit", probe=(KEY_AND_MODEL,)), held, failoverPolicy={"cooldownSeconds": 60})
+    assert done == (Failed(OWN, 30.0), Cool(KEY_AND_MODEL, 30.0, 150.0, 2, "rate_limit: the probe failed"))
+
+
+def test_a_failed_recheck_disables_until_the_next_one():
+    """In the policy's name, whatever the failure was."""
+    disabled = Standing(disabled_at=5.0, disabled_by="policy", recheck_at=20.0)
+    done = effects(failed(probe=(OWN,)), {OWN: disabled}, failoverPolicy={"recheckSeconds": 600})
+    assert done == (
+        Failed(OWN, 30.0),
+        Disable(OWN, 30.0, "policy", "provider_5xx: the probe failed", 630.0),
+    )
+
+
+@pytest.mark.parametrize(("recheck_at", "again"), [(29.0, True), (29.5, False)])
+def test_what_is_disabled_is_disabled_again_only_by_a_try_of_after_its_recheck(recheck_at, again):
+    """One that began at the second of the recheck is of after it."""
+    disabled = Standing(disabled_at=5.0, disabled_by="policy", recheck_at=recheck_at)
+    done = effects(failed("auth_error"), {OWN: disabled}, category="auth_error", **DISABLING)
+    disable = Disable(OWN, 30.0, "policy", "auth_error: yes (p.r = v)", 630.0)
+    assert done == ((Failed(OWN, 30.0), disable) if again else (Failed(OWN, 30.0),))
+
+
+def test_only_a_cooldown_or_disablement_of_its_own_domains_leaves_a_candidate_out():
+    """Not one of a stranger, and not a failure that was counted."""
+    (a,) = candidates("a")
+    assert leaves_out(a, [Cool(KEY, 30.0, 90.0, 1, "x")])
+    assert not leaves_out(a, [Cool("credential:b", 30.0, 90.0, 1, "x")])
+    assert not leaves_out(a, [Failed(OWN, 30.0)])
+
+
+def test_a_row_of_cooldowns_beyond_all_numbers_comes_to_the_longest():
+    """It overflows, and that is no error."""
+    held = {OWN: Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=9999, failures_in_row=1)}
+    policy = {"ejectAfter": 2, "cooldownSeconds": 60, "maxCooldownSeconds": 600}
+    assert effects(failed(), held, failoverPolicy=policy)[1].until == 630.0
+
+
+def test_what_no_rule_matched_is_told_without_a_rule():
+    """The category and the reason are the whole cause."""
+    (a,) = candidates("a")
+    decisions = Decisions(
+        RetryDecision(False, "no", None), FailoverDecision(True, "yes", None, "cooldown_and_next", 60), None
+    )
+    done = effects_of_failure(a, decisions, failed(), {}.get, 30.0)
+    assert done == (Failed(OWN, 30.0), Cool(OWN, 30.0, 90.0, 1, "provider_5xx: yes"))
