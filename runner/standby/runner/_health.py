@@ -20,7 +20,7 @@ from typing import Final, Literal
 from standby.clients import Blame
 from standby.store import Cool, Demote, Disable, Effect, Failed, Standing, Succeeded
 
-from ._decisions import Decisions, Match
+from ._decisions import Decisions, FailoverDecision, Match
 from ._route import RouteCandidate
 
 StandingOf = Callable[[str], Standing | None]
@@ -133,24 +133,40 @@ def effects_of_failure(
     scope = candidate.cooldown.scopes.get(failed.category, "candidate")
     if any(_old_news(failed, standing_of(domain)) for domain in (own, candidate.domains.of(scope))):
         return ()
-    ill = failed.blame not in NO_SIGN_OF_ILLNESS
-    if ill:
+    action = _action(candidate, decisions.failover, failed, standing_of, now)
+    if failed.blame not in NO_SIGN_OF_ILLNESS:
         effects.append(Failed(own, now))
-        effects += _soft_cooldowns(candidate, failed, standing_of, now)
-    failover, demote = decisions.failover, decisions.demote
-    # What the provider holds against the request, a 403 for its content say, is no reason to leave out a credential.
-    cooled = failed.blame != "request" or scope == "candidate"
-    if failed.given_up and failover.action == "cooldown_and_next" and cooled:
-        domain = candidate.domains.of(scope)
-        cause = _cause(failed.category, failover.reason, failover.match)
-        effects.append(_cool(candidate, domain, failover.cooldown_seconds, cause, failed, standing_of, now))
-    elif failed.given_up and failover.action == "disable_and_next" and not _of_before(failed, standing_of(own)):
-        cause = _cause(failed.category, failover.reason, failover.match)
-        effects.append(Disable(own, now, "policy", cause, _recheck_at(candidate, now)))
+        # What the action does anyhow need not be done, and told, twice.
+        effects += [
+            each
+            for each in _soft_cooldowns(candidate, failed, standing_of, now)
+            if action is None or (type(each), each.domain) != (type(action), action.domain)
+        ]
+    if action is not None:
+        effects.append(action)
+    demote = decisions.demote
     if demote is not None and demote.demote and failed.given_up:
         cause = _cause(failed.category, demote.reason, demote.match)
         effects.append(Demote(own, now, failed.began_at, demote.step, candidate.restore_seconds, cause))
     return tuple(effects)
+
+
+def _action(
+    candidate: RouteCandidate, failover: FailoverDecision, failed: FailedTry, standing_of: StandingOf, now: float
+) -> Effect | None:
+    """What the failover decision does to the candidate that is given up; a 429 becomes a cooldown here."""
+    if not failed.given_up:
+        return None
+    own = candidate.domains.candidate
+    scope = candidate.cooldown.scopes.get(failed.category, "candidate")
+    cause = _cause(failed.category, failover.reason, failover.match)
+    # What the provider holds against the request, a 403 for its content say, is no reason to leave out a credential.
+    if failover.action == "cooldown_and_next" and (failed.blame != "request" or scope == "candidate"):
+        domain = candidate.domains.of(scope)
+        return _cool(candidate, domain, failover.cooldown_seconds, cause, failed, standing_of, now)
+    if failover.action == "disable_and_next" and not _of_before(failed, standing_of(own)):
+        return Disable(own, now, "policy", cause, _recheck_at(candidate, now))
+    return None
 
 
 def effects_of_success(
