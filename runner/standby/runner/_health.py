@@ -207,7 +207,7 @@ def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: S
     cools: list[Effect] = [
         _left_out_again(candidate, domain, base_seconds, failed, standing_of, now)
         for domain in failed.probe
-        if domain in concerned
+        if domain in concerned and not _old_news(failed, standing_of(domain))
     ]
     if own not in failed.probe and candidate.cooldown.eject_after:
         standing = standing_of(own)
