@@ -222,11 +222,12 @@ class _Race(Generic[T]):
         self._see_to_the_others()
 
     def _see_to_the_others(self) -> None:
-        if self._decided:
+        if not self._clocks:
+            self._disarm()
+        elif self._decided:
+            self._disarm()
             for clock in self._clocks:
                 clock.cancel()
-        if self._decided or not self._clocks:
-            self._disarm()
 
     async def _lose(self, call: Call, held: Held, answer: T, began_at: float, why: str) -> None:
         """There is an answer, and nobody to hear it."""
