@@ -1,0 +1,90 @@
+"""Providers come back: how soon that is noticed, by how many calls, and who serves from then on."""
+
+from math import inf
+
+import pytest
+
+from standby.runner.testing import FaultScript
+from tests.simulation.world import OVERLOADED, SERVER_ERROR, World, answers, every, fails
+
+pytestmark = pytest.mark.anyio
+
+UP = answers(0.2)
+DOWN = fails(SERVER_ERROR)
+REFUSES = fails(OVERLOADED)
+
+
+def down(since, until, how=DOWN):
+    """A provider that is well, down from one second to another, and well again."""
+    return FaultScript((0, UP), (since, how), (until, UP))
+
+
+def probes_since(provider, at):
+    """How many calls since then found it half open."""
+    return sum(probed_at >= at for probed_at in provider.probed_at)
+
+
+async def test_after_an_outage_of_all_the_first_probe_finds_who_is_well():
+    """After ten minutes without anybody: the first cooldown that ends is the end of the matter, one probe for each."""
+    world = World({name: down(60, 660) for name in "abc"})
+    cooldowns = world.cooldowns_at(660)
+    told = await world.serve(every(0.2, until=1060))
+    ends = max(660, min(cooldowns.values()))
+    first = min(world[name].first_answer(660) for name in "abc")
+    assert ends - 660 <= 528, f"{ends - 660:.1f} s"  # 60 s, doubled three times, and a tenth
+    assert first - ends <= 0.2 + 0.2, f"{first - ends:.3f} s; {world.figures(told)}"
+    assert all(probes_since(world[name], 660) <= 1 for name in "abc"), world.figures(told)
+
+
+async def test_after_the_recovery_every_run_is_answered():
+    """Whoever comes after the first answer is served, at the pace of a provider that is well."""
+    world = World({name: down(60, 660) for name in "abc"})
+    told = await world.serve(every(0.5, until=1260))
+    first = min(world[name].first_answer(660) for name in "abc")
+    after = [each for each in told if each.at >= first]
+    assert len(after) >= 400, world.figures(told)
+    assert all(each.answered and each.seconds <= 0.201 for each in after), world.figures(after)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+async def test_one_of_three_comes_back(name):
+    """Whichever it is, its next probe succeeds, no later than the cooldown that ran when it recovered; or it was never left out."""
+    world = World({each: down(60, 460 if each == name else inf) for each in "abc"})
+    cooldowns = world.cooldowns_at(460)
+    told = await world.serve(every(0.5, until=860))
+    ends, first = max(460, cooldowns[name]), world[name].first_answer(460)
+    assert ends - 460 <= 264, f"{ends - 460:.1f} s"  # 60 s, doubled twice, and a tenth
+    assert first - ends <= 0.5 + 0.25, f"{first - ends:.3f} s; {world.figures(told)}"
+    assert probes_since(world[name], 460) <= 1, world.figures(told)
+    assert all(each.answered for each in told if each.at >= first), world.figures(told)
+
+
+async def test_a_primary_that_refused_is_back_when_its_cooldown_ends():
+    """Ten minutes of 529, a backup that is well: the primary serves again after one probe, and nobody noticed."""
+    world = World({"a": down(60, 660, REFUSES), "b": UP})
+    cooldowns = world.cooldowns_at(660)
+    told = await world.serve(every(0.5, until=1060))
+    ends, first = cooldowns["a"], world["a"].first_answer(660)
+    assert 0 < ends - 660 <= 528, f"{ends - 660:.1f} s"
+    assert first - ends <= 0.5 + 0.2, f"{first - ends:.3f} s; {world.figures(told)}"
+    assert {each.tries for each in told if each.at > first} == {("a",)}, world.figures(told)
+    assert all(each.answered for each in told), world.figures(told)
+
+
+@pytest.mark.parametrize("how", [DOWN, REFUSES], ids=["server-errors", "refusals"])
+async def test_a_half_open_provider_is_never_called_twice_at_once(how):
+    """Not while its answers take ten seconds, not in an outage that ends and comes again, though all wait for it."""
+    slow = answers(10)
+    comes_and_goes = FaultScript((0, UP), (30, how), (120, slow), (200, how), (400, slow), (600, how))
+    world = World({"a": comes_and_goes, "b": comes_and_goes, "c": comes_and_goes})
+    told = await world.serve(every(0.25, until=700))
+    assert max(world[name].most_probes for name in "abc") == 1, world.figures(told)
+    assert sum(probes_since(world[name], 0) for name in "abc") >= 5, world.figures(told)
+
+
+async def test_a_slow_probe_holds_up_nobody():
+    """The first answer takes a minute; meanwhile the others are answered by the backup as ever."""
+    world = World({"a": FaultScript((0, REFUSES), (30, answers(60))), "b": UP})
+    told = await world.serve(every(0.5, until=120))
+    assert len(world["a"].probed_at) == 1, world.figures(told)
+    assert sum(each.seconds > 1 for each in told) == 1, world.figures(told)
