@@ -19,14 +19,14 @@ The rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from standby.clients import Work
 from standby.store import Effect
 
-from ._budget import Budgets, Extra
+from ._budget import Extra
 from ._decide import decide
 from ._decisions import Decisions, RetryDecision
 from ._failure import failure_of, local_failure
@@ -34,7 +34,6 @@ from ._health import (
     MIN_COOLDOWN_SECONDS,
     Availability,
     FailedTry,
-    StandingOf,
     availability,
     effects_of_failure,
     effects_of_success,
@@ -43,30 +42,13 @@ from ._health import (
     probe_held_until,
 )
 from ._left_over import LeftOver, retry_after_seconds
-from ._record import Did, Ending, Failure, RunRecord, Skip, Try
+from ._record import Did, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
+from ._shared import Shared
 from ._steps import DELIVER, Call, Deliver, Enqueue, GiveUp, Step, Wait
 
 HINT_JITTER: Final = 0.1
 """A hint is followed upward by at most this much, so that those who were told the same do not return together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the runs of one runner have in common, and a plan asks of it.
-
-    Attributes:
-        standing_of: What is held against a failure domain.
-        budgets: The retry budgets.
-        slow_after: After how many seconds one is slower than that percentile of the last times that are remembered by
-            this key; infinity where too few are known.
-        chance: Returns a number in [0, 1), for backoff and jitter.
-    """
-
-    standing_of: StandingOf
-    budgets: Budgets
-    slow_after: Callable[[str, float], float]
-    chance: Callable[[], float]
 
 
 class Plan:
@@ -108,6 +90,7 @@ class Plan:
         self._failed_domains: dict[str, Work] = {}
         self._not_before = 0.0
         self._fallback: Decisions | None = None
+        self._fallbacks: dict[RouteCandidate, Decisions] = {}
         self._extra: Extra | None = None
         self._hedges = 0
         self._under_way: list[Call] = []
@@ -183,7 +166,10 @@ class Plan:
             return True
         self._give_extra_back()
         self._admitted = False
-        self._current = None
+        if self._fallback is None:
+            self._current = None
+        else:
+            self._leave_after_all(candidate, self._fallback, "no time or no budget for its next try")
         return False
 
     def _useful_seconds(self, candidate: RouteCandidate) -> float:
@@ -212,8 +198,7 @@ class Plan:
         if self._fallback is not None:
             # Cooled or disabled, by this run or another, while it waited for its next try: its turn ends as the
             # failover decision of its last failure says.
-            did = self._leave(self._fallback)
-            self.record.tries[-1] = replace(self.record.tries[-1], did=did, why="left out while it waited")
+            self._leave_after_all(candidate, self._fallback, "left out while it waited")
             return
         self._skip(candidate, found.verdict, found.cause, now, found.until)
         self._left_over.passed_by(candidate, found)
@@ -253,6 +238,7 @@ class Plan:
     def _may_hedge(self, other: RouteCandidate, now: float) -> bool:
         return (
             all(other.provider != call.candidate.provider for call in self._under_way)
+            and now < self.deadline
             and self.deadline - now >= self._useful_seconds(other)
             and availability(other, self._standing_of, now).verdict == "usable"
         )
@@ -338,6 +324,7 @@ class Plan:
         self._failed_domains[domain] = failure.work
         if wait_seconds is not None:
             self._current, self._fallback, self._not_before = candidate, decisions, now + wait_seconds
+            self._fallbacks[candidate] = decisions
             did: Did = "retry"
         else:
             did = self._leave(decisions)
@@ -402,18 +389,21 @@ class Plan:
         self.record.queued_seconds += queued_seconds
         self._left_over.admitted(candidate)
         self._current, self._admitted = candidate, True
-        self._not_before, self._fallback = 0.0, None
+        # Where it was to be tried again, what was decided about its failure still says what follows its turn.
+        self._not_before, self._fallback = 0.0, self._fallbacks.get(candidate)
 
     def report_not_admitted(self, queued_seconds: float, *, full: bool, free_at: float, now: float) -> None:
         """The queue was full, the wait in it ran out, or somebody who was passed by may be called by now."""
         self.record.queued_seconds += queued_seconds
-        if full or (now < self._left_over.latest_admission and not self._left_over.may_wait(now)):
-            ending: Ending = "queue_full" if full else "queue_timeout"
-            self._finish(GiveUp(ending, retry_after_seconds(free_at, now)))
+        if full:
+            self._finish(GiveUp("queue_full", retry_after_seconds(free_at, now)))
 
     def close(self) -> None:
         """The run is over, however it ended: what was paid for and not used is given back."""
         self._give_extra_back()
+        for call in self._under_way:  # the caller went away before it was made
+            if call.extra is not None:
+                self._shared.budgets.end(call.extra, refund=True)
 
     # -- what follows from it ----------------------------------------------------------------------------------
 
@@ -483,6 +473,12 @@ class Plan:
         if now + wait_seconds + self._useful_seconds(candidate) >= self.deadline:
             return None, "the deadline comes before the next try"
         return wait_seconds, ""
+
+    def _leave_after_all(self, candidate: RouteCandidate, decisions: Decisions, why: str) -> None:
+        """It was to be tried again, and is not."""
+        tries = self.record.tries
+        last = max(index for index, tried in enumerate(tries) if tried.candidate == candidate.id and tried.n)
+        tries[last] = replace(tries[last], did=self._leave(decisions), why=why)
 
     def _leave(self, decisions: Decisions) -> Did:
         """The candidate's turn is over: go on to the next, or stop."""

@@ -123,8 +123,8 @@ class Queue:
                     ticket.wake()
                     break
                 lacking |= lacks
-                if (at := max(times.values())) > now:
-                    due = min(due, at)
+                # Not only when it may be served: what it lacks until then is kept for it until then, and not longer.
+                due = min([due, *(at for at in times.values() if at > now)])
             else:
                 kept |= lacking
                 if due != ticket.due:

@@ -18,10 +18,11 @@ from ._clients import ClientFactory, Clients
 from ._clock import Clock, SystemClock, Timeline
 from ._drive import Driver, Run
 from ._errors import UnknownCandidate, UnknownModel
-from ._plan import Plan, Shared
+from ._plan import Plan
 from ._rank import Ranking
 from ._record import RunRecord
 from ._route import Route, RouteCandidate, compile_route
+from ._shared import Shared
 from ._status import CandidateStatus, Known, status_of
 from ._steps import Call
 from ._stream import RunStream

@@ -276,6 +276,8 @@ def _succeeded(standing: Standing, at: float, began_at: float) -> Standing:
             return standing
         return replace(
             _enabled(standing),
+            cooling_until=0.0,
+            cooled_for="",
             cooled_at=standing.recheck_at,
             cooldowns_in_row=max(1, standing.cooldowns_in_row),
             recovered_at=at,
