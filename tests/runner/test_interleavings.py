@@ -132,9 +132,11 @@ class Caller:
     leaves_after: float | None = None
     priority: str = "normal"
 
-    async def ask(self, gate, name):
-        """What came of it, as the caller saw it."""
+    async def ask(self, gate, name, begun=None):
+        """What came of it, as the caller saw it; its name goes to those that have ``begun``."""
         await anyio.sleep(self.begins)
+        if begun is not None:
+            begun.append(name)
         ended = "abandoned"
         async with anyio.create_task_group() as tasks:
             if self.leaves_after is not None:
@@ -169,6 +171,7 @@ class Seen:
 
     watch: Watch
     callers: dict[str, Caller]
+    begun: list[str]
     ended: dict[str, str]
     filed: Counter[str]
     records: dict[str, Any]
@@ -178,12 +181,12 @@ class Seen:
 async def play(build, world):
     """Let all callers of a world ask, and look."""
     watch = await build(world)
-    gate, ended, filed = watch.gate, {}, Counter()
+    gate, begun, ended, filed = watch.gate, [], {}, Counter()
     keep = gate.runner.history.add
     gate.runner.history.add = lambda record: (filed.update([record["run_id"]]), keep(record))
 
     async def ask(name, caller):
-        ended[name] = await caller.ask(gate, name)
+        ended[name] = await caller.ask(gate, name, begun)
 
     callers = {str(number): caller for number, caller in enumerate(world["callers"])}
     async with anyio.create_task_group() as tasks:
@@ -191,7 +194,7 @@ async def play(build, world):
             tasks.start_soon(ask, name, caller)
     held = {**gate.runner.held, "calls": sum(client.in_flight for client in gate.clients.values())}
     records = {name: record for name in callers if (record := await gate.runner.history.get(name)) is not None}
-    return Seen(watch, callers, ended, filed, records, held)
+    return Seen(watch, callers, begun, ended, filed, records, held)
 
 
 # -- candidates that fail, are slow and recover ------------------------------------------------------------------------------
@@ -331,7 +334,7 @@ crowds = st.fixed_dictionaries(
     {
         "scripts": st.lists(
             st.lists(
-                st.builds(Slow, st.sampled_from([1.0, 2.0, 0.5, 3.0, 50.0]), st.sampled_from([None, DOWN, CONTENT])),
+                st.builds(Slow, st.sampled_from([1.0, 2.0, 0.5, 3.0, 50.0]), st.sampled_from([DOWN, None, CONTENT])),
                 min_size=2,
                 max_size=6,
             ),
@@ -343,14 +346,13 @@ crowds = st.fixed_dictionaries(
                 Caller,
                 st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 11.0]),
                 st.booleans(),
-                st.sampled_from([None, None, 1.0, 2.25]),
-                st.sampled_from(["normal", "normal", "high", "low"]),
+                st.sampled_from([None, None, None, 1.0, 2.25]),
+                st.sampled_from(["normal", "normal", "normal", "high", "low"]),
             ),
             min_size=4,
             max_size=9,
         ),
         "concurrency": st.integers(1, 2),
-        "attempts": st.integers(1, 2),
     }
 )
 
@@ -362,7 +364,7 @@ async def crowded(world):
         candidates={},
         limits={"concurrency": world["concurrency"]},
         timeouts={"attemptSeconds": 5},
-        retry={"maxAttempts": world["attempts"], "backoff": {"initialSeconds": 0.5, "jitter": "none"}},
+        retry={"maxAttempts": 2, "backoff": {"initialSeconds": 0.5, "jitter": "none"}},
         policy={"failoverPolicy": {"ejectAfter": 0}, "retryBudget": {"enabled": False}},
         model={"queue": {"maxWaiting": 100, "maxWaitSeconds": 8}},
     )
@@ -370,7 +372,11 @@ async def crowded(world):
 
 @dataclass(frozen=True)
 class Place:
-    """One wait in the queue: for whom, from when to when, who served then; and what it ranked by."""
+    """One wait in the queue: for whom, from when to when, who served then; and what it ranks by.
+
+    A run keeps its place: what counts is when it first came up. Of two that came up as they began, at the same moment,
+    the one that began first goes first.
+    """
 
     run: str
     wants: frozenset[str]
@@ -378,29 +384,39 @@ class Place:
     until: float
     served: str | None
     rank: float
+    number: int | None
+
+    def goes_before(self, other):
+        if self.rank == other.rank and None not in (self.number, other.number):
+            return self.number <= other.number
+        return self.rank <= other.rank
 
 
 def places(seen):
     """All waits in the queue, as the records tell them."""
-    return [place for name, record in seen.records.items() for place in places_of(name, record, seen.callers[name])]
+    return [place for name, record in seen.records.items() for place in places_of(name, record, seen)]
 
 
-def places_of(name, record, caller):
+def places_of(name, record, seen):
     wants, came_up_at, since, retrying = set(), None, 0.0, False
+
+    def place(until, served):
+        rank = came_up_at - HEAD_START[seen.callers[name].priority]
+        number = seen.begun.index(name) if since == record["began_at"] else None
+        return Place(name, frozenset(wants), since, until, served, rank, number)
+
     for tried in record["tries"]:
         began_at = record["began_at"] + tried["after_ms"] / 1000
         if not tried["n"]:
             wants.add(tried["candidate"])
         elif tried["candidate"] in wants and not retrying:
-            # A run keeps its place: what counts is when it first came up.
             came_up_at = since if came_up_at is None else came_up_at
-            rank = came_up_at - HEAD_START[caller.priority]
-            yield Place(name, frozenset(wants), since, began_at, tried["candidate"], rank)
+            yield place(began_at, tried["candidate"])
             wants.discard(tried["candidate"])
         since, retrying = began_at + tried["took_ms"] / 1000, tried.get("did") == "retry"
     if wants and not retrying:
-        rank = (since if came_up_at is None else came_up_at) - HEAD_START[caller.priority]
-        yield Place(name, frozenset(wants), since, record["ended_at"], None, rank)
+        came_up_at = since if came_up_at is None else came_up_at
+        yield place(record["ended_at"], None)
 
 
 @few
@@ -409,11 +425,11 @@ def test_nobody_is_overtaken(seed, world):
     """What somebody waits for goes to nobody who came up later, in the queue or past it, but for a class of priority."""
     seen = shuffled(play, crowded, world)
     waited = places(seen)
-    rank = {(place.run, place.served, place.until): place.rank for place in waited}
+    served = {(place.run, place.served, place.until): place for place in waited}
     for place in waited:
         for made in seen.watch.made:
             if made.candidate in place.wants and place.since < made.began_at < place.until:
-                assert rank[made.run, made.candidate, made.began_at] <= place.rank
+                assert served[made.run, made.candidate, made.began_at].goes_before(place)
 
 
 @few

@@ -105,6 +105,10 @@ class LeftOver:
             return GiveUp(ending, retry_after)
         return Wait(min(*untils, self._health_wait_until), for_health=True)
 
+    def has_turn(self, now: float) -> bool:
+        """Whether somebody who was passed by may be called now."""
+        return not self.only_queue and any(self._may_go(*pair, now) for pair in self._passed_by)
+
     def _turns_again(self, now: float) -> list[RouteCandidate]:
         """Those who were passed by and may be called now."""
         again = [pair for pair in self._passed_by if not self.only_queue and self._may_go(*pair, now)]

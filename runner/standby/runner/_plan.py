@@ -395,7 +395,7 @@ class Plan:
     def report_not_admitted(self, queued_seconds: float, *, full: bool, free_at: float, now: float) -> None:
         """The queue was full, the wait in it ran out, or somebody who was passed by may be called by now."""
         self.record.queued_seconds += queued_seconds
-        if full:
+        if full and not self._left_over.has_turn(now):
             self._finish(GiveUp("queue_full", retry_after_seconds(free_at, now)))
 
     def close(self) -> None:

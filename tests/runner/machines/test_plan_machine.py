@@ -43,7 +43,7 @@ failovers = st.fixed_dictionaries(
 policies = st.fixed_dictionaries(
     {
         "failoverPolicy": failovers,
-        "retryBudget": st.fixed_dictionaries({"capacity": st.sampled_from([100, 14, 4])}),
+        "retryBudget": st.fixed_dictionaries({"capacity": st.sampled_from([100, 100, 14, 4])}),
     },
     optional={"hardStopPolicy": st.fixed_dictionaries({"categories": categories})},
 )
@@ -68,7 +68,7 @@ queues = st.fixed_dictionaries(
 hedges = st.sampled_from([None, {"afterSeconds": 2}, {"afterSeconds": 1, "maxExtra": 2}])
 models = st.fixed_dictionaries(
     {
-        "timeouts": st.fixed_dictionaries({"totalSeconds": st.sampled_from([60, 6, 2])}),
+        "timeouts": st.fixed_dictionaries({"totalSeconds": st.sampled_from([60, 60, 6, 2])}),
         "queue": queues,
         "hedge": hedges,
     }
@@ -82,7 +82,7 @@ errors = st.builds(
     scope=st.sampled_from(["candidate", "candidate", "credential", "provider", "request", "caller"]),
     work=st.sampled_from(["rejected", "unknown", "not_sent"]),
 )
-seconds = st.sampled_from([0.0, 0.5, 2.0, 4.0, 10.0, 50.0])
+seconds = st.sampled_from([0.0, 0.0, 0.5, 2.0, 10.0])
 numbers = st.integers(0, 3)
 
 
