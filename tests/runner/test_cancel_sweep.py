@@ -89,6 +89,18 @@ def settled_probe(state):
     return gateway({"a": script(Slow(1, CONTENT), Slow(1, CONTENT))}, limits=LIMITS, state=state), [(9, ["a"])]
 
 
+def paid_probe(state):
+    """A provider fails, and a candidate of it is probed: that is a retry, and paid for."""
+    gate = gateway(
+        {"b": script(Slow(1, DOWN), Slow(1, CONTENT)), "a": script(Slow(1, CONTENT), Slow(1, CONTENT))},
+        candidates={"a": {"provider": "b"}},
+        limits=LIMITS,
+        policy={**UNEJECTED, "scopes": {"provider_5xx": "provider"}},
+        state=state,
+    )
+    return gate, [(9, ["b"])]
+
+
 def heard_hedge(state):
     """A probe that is silent; a hedge that fails, and another that is heard, while somebody waits for its capacity."""
     scripts = {
@@ -122,6 +134,7 @@ UNDISTURBED = {
         "c 1 ok",
     ],
     settled_probe: ["a 1 ok"],
+    paid_probe: ["b 1 provider_5xx", "a 1 ok"],
     heard_hedge: ["b 1 provider_5xx", "a 1 abandoned", "c 1 ok"],
     hedges_in_vain: [
         "c 1 provider_5xx",
@@ -367,7 +380,7 @@ async def shut_down(scenario, use, step):
 
 
 @pytest.mark.parametrize("use", [plain, streamed])
-@pytest.mark.parametrize("scenario", [without_hedge, settled_probe])
+@pytest.mark.parametrize("scenario", [without_hedge, settled_probe, paid_probe])
 def test_a_loop_that_shuts_down_is_held_up_by_no_run(scenario, use):
     """All tasks are cancelled at once, as `asyncio.run` does at its end: all end, and give everything back."""
     for step in count():
