@@ -96,6 +96,7 @@ class Shell:
         self.under_way: dict[Call, float] = {}
         self.hedge_at, self.hedges = math.inf, 0
         self.refused: set[str] = set()
+        self.only_queue = self.was_full = False
         self.lost: list[Extra] = []
         self.over = False
 
@@ -178,15 +179,17 @@ class Shell:
             for skip in self.record.skips
         )
 
-    def left(self):
-        """Those who have had no turn, and may be called."""
+    def without_a_turn(self):
+        """Those who have had no turn, each with whether it may be called."""
         return [
-            candidate
+            (candidate, availability(candidate, self.standings.get, self.now))
             for candidate in self.candidates
-            if availability(candidate, self.standings.get, self.now).verdict == "usable"
-            and not self.tries(candidate)
-            and not self.passed_for_good(candidate)
+            if not self.tries(candidate) and not self.passed_for_good(candidate)
         ]
+
+    def left(self):
+        """Those of them who may be called."""
+        return [candidate for candidate, found in self.without_a_turn() if found.verdict == "usable"]
 
     def turn_was_cut(self, candidate):
         """Whether there was no capacity or no time for its next try after all."""
@@ -196,7 +199,3 @@ class Shell:
     def others_may_follow(self, tried):
         """Whether another candidate may be called after this try."""
         return self.may_fail_over and (tried.decisions is None or tried.decisions.failover.retry)
-
-    def only_queue(self):
-        """Whether our own limit stopped the run from going on to others."""
-        return any(not each.n and each.did == "stop" for each in self.record.tries)

@@ -414,4 +414,4 @@ def check_change(before, after, effect):
 
 def test_health_keeps_its_rules():
     """Whatever happens to candidates that share their failure domains, and in whatever order it is told."""
-    run_state_machine_as_test(HealthMachine, settings=settings(max_examples=200, stateful_step_count=40))
+    run_state_machine_as_test(HealthMachine, settings=settings(max_examples=160, stateful_step_count=40))
