@@ -1,4 +1,7 @@
-"""The event loop under a test's control: its steps are counted, and on trio their order is a seed's."""
+"""The event loop under a test's control: its steps are counted, and on trio their order is a seed's.
+
+And a state that makes for more moments at which tasks may go on.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from trio._core import _run as trio_scheduler
 from trio.testing import MockClock
 
 from standby.runner.testing import VirtualLoop
+from standby.store import MemoryState
 
 T = TypeVar("T")
 
@@ -88,3 +92,17 @@ def run(backend: str, main: Callable[..., Awaitable[T]], *args: Any) -> T:
         trio_scheduler._r.seed(0)
         return anyio.run(main, *args, backend=backend, backend_options={"clock": MockClock(autojump_threshold=0)})
     return anyio.run(main, *args, backend=backend, backend_options={"loop_factory": SteppedLoop})
+
+
+class Distant(MemoryState):
+    """A state that is half a second away: a change is seen here at once, and kept there later."""
+
+    async def apply(self, effects):
+        await super().apply(effects)
+        await anyio.sleep(0.5)
+
+    async def lease_probe(self, domains, holder, now, until):
+        await anyio.sleep(0.25)
+        leased = await super().lease_probe(domains, holder, now, until)
+        await anyio.sleep(0.25)
+        return leased

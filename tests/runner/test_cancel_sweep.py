@@ -20,7 +20,7 @@ from standby.runner import Request, RunFailed
 from standby.runner.testing import EPOCH, Fail, Slow, Streamed
 from standby.store import Cool, Failed, MemoryState, Succeeded
 from tests.runner.conftest import gateway
-from tests.runner.scheduling import counted_steps, run
+from tests.runner.scheduling import Distant, counted_steps, run
 
 DOWN = Fail("server_error", "down", status=500, retryable=True)
 CONTENT = Streamed("", 0.25, "Hel", 0.25, "lo", 0.25)
@@ -43,18 +43,8 @@ class Near(MemoryState):
         await super().apply(effects)
 
 
-class Distant(Near):
-    """A state that is half a second away: a change is seen here at once, and kept there later."""
-
-    async def apply(self, effects):
-        await super().apply(effects)
-        await anyio.sleep(0.5)
-
-    async def lease_probe(self, domains, holder, now, until):
-        await anyio.sleep(0.25)
-        leased = await super().lease_probe(domains, holder, now, until)
-        await anyio.sleep(0.25)
-        return leased
+class Far(Near, Distant):
+    """A state that is a while away, and remembers what it was told."""
 
 
 def half_open(candidate):
@@ -242,7 +232,7 @@ class Play:
         return [tried for record in self.records.values() for tried in record["tries"]]
 
 
-STATES = {"asyncio scope": [Near, Distant], "asyncio task": [Distant], "trio scope": [Near, Distant]}
+STATES = {"asyncio scope": [Near, Far], "asyncio task": [Far], "trio scope": [Near, Far]}
 
 
 @cache
@@ -365,10 +355,10 @@ def test_the_other_runs_are_answered(scenario, way):
 
 async def shut_down(scenario, use, step):
     """Cancel every task but this one just before a step; what is left then, if the runs got that far."""
-    gate, beside = scenario(Distant())
+    gate, beside = scenario(Far())
     await gate.state.apply([half_open("a")])
     this = asyncio.current_task()
-    play = Play(scenario, Distant, use, True, step)
+    play = Play(scenario, Far, use, True, step)
     tasks = [asyncio.create_task(play.run(gate, "gone", 0, None))]
     tasks += [asyncio.create_task(play.run(gate, str(number), *each)) for number, each in enumerate(beside)]
     with counted_steps(step, lambda: [task.cancel() for task in asyncio.all_tasks() - {this}]) as steps:

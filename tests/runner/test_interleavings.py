@@ -19,13 +19,13 @@ from standby.runner import Request, RunFailed, StreamInterrupted
 from standby.runner.testing import EPOCH, Fail, ScriptedClient, Slow, Streamed
 from standby.store import Cool, MemoryState
 from tests.runner.conftest import gateway
+from tests.runner.scheduling import Distant
 
 DOWN = Fail("server_error", "down", status=500, retryable=True)
 LIMITED = Fail("rate_limit", "slow down", status=429, retryable=True, hint=2.0, scope="credential_model")
 CUT = Fail("stream_read_error", "cut", status=200, retryable=True, work="billed")
 CONTENT = Streamed("", 0.5, "Hel", 0.5, "lo")
 NOTHING = {"calls": 0, "runs": 0, "extras": 0, "leases": 0, "waiting": 0, "probes": 0}
-
 shuffles = st.random_module()
 few = settings(max_examples=50)
 
@@ -40,20 +40,6 @@ def now():
 
 
 # -- clients that look -----------------------------------------------------------------------------------------------------
-
-
-class Distant(MemoryState):
-    """A state that is half a second away: a change is seen here at once, and kept there later."""
-
-    async def apply(self, effects):
-        await super().apply(effects)
-        await anyio.sleep(0.5)
-
-    async def lease_probe(self, domains, holder, now, until):
-        await anyio.sleep(0.25)
-        leased = await super().lease_probe(domains, holder, now, until)
-        await anyio.sleep(0.25)
-        return leased
 
 
 @dataclass(eq=False)
@@ -102,8 +88,9 @@ class Watch:
             if standing is not None and standing.half_open(made.began_at):
                 if standing.probe_holder != made.run:
                     yield f"{made} is no probe, though {domain} is half open"
-                # What began before the cooldown was no probe, and may still be under way.
-                if others := [each for each in beside if domain in each.domains and each.began_at > standing.cooled_at]:
+                # What began before the cooldown ended was no probe, and may still be under way.
+                since = standing.cooling_until
+                if others := [each for each in beside if domain in each.domains and each.began_at >= since]:
                     yield f"{made} and {others} probe {domain} at once"
 
 
@@ -231,7 +218,7 @@ worlds = st.fixed_dictionaries(
         "cooling": st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=3, max_size=3),
         "concurrency": st.integers(1, 3),
         "attempts": st.integers(1, 2),
-        "cools": st.booleans(),
+        "cooled": st.sampled_from([["rate_limit"], ["rate_limit", "provider_5xx", "timeout", "stream_error"]]),
         "scope": st.sampled_from(["candidate", "provider"]),
         "same_provider": st.booleans(),
         "hedge": st.sampled_from([{}, {"hedge": {"afterSeconds": 0.5, "maxExtra": 2}}]),
@@ -243,7 +230,6 @@ worlds = st.fixed_dictionaries(
 
 async def troubled(world):
     """Candidates that answer when their scripts have ended; some are cooling for a while, and probed then."""
-    cooled = ["rate_limit", "provider_5xx", "timeout", "stream_error"][: 4 if world["cools"] else 1]
     watch = watched(
         {name: [*script, None] for name, script in zip("abc", world["scripts"], strict=False)},
         candidates={"b": {"provider": "a"}} if world["same_provider"] else {},
@@ -251,7 +237,7 @@ async def troubled(world):
         timeouts={"attemptSeconds": 3, "firstTokenSeconds": 2.5, "idleSeconds": 2},
         retry={"maxAttempts": world["attempts"], "backoff": {"initialSeconds": 0.5, "jitter": "none"}},
         policy={
-            "failoverPolicy": {"actions": dict.fromkeys(cooled, "cooldown_and_next"), "cooldownSeconds": 2},
+            "failoverPolicy": {"actions": dict.fromkeys(world["cooled"], "cooldown_and_next"), "cooldownSeconds": 2},
             "scopes": {"provider_5xx": world["scope"]},
         },
         model={"queue": {"maxWaiting": world["waiting"], "maxWaitSeconds": 6}, **world["hedge"]},
