@@ -370,7 +370,7 @@ async def shut_down(scenario, use, step):
 
 
 @pytest.mark.parametrize("use", [plain, streamed])
-@pytest.mark.parametrize("scenario", [without_hedge, settled_probe, paid_probe])
+@pytest.mark.parametrize("scenario", UNDISTURBED)
 def test_a_loop_that_shuts_down_is_held_up_by_no_run(scenario, use):
     """All tasks are cancelled at once, as `asyncio.run` does at its end: all end, and give everything back."""
     for step in count():

@@ -78,8 +78,7 @@ class Watch:
 
     def against_the_rules(self, made, status):
         beside = [each for each in self.made if each.ended_at is None]
-        # Where the state is away, the candidate may be cooled while the lease of its probe is on its way.
-        if status.status in ("cooling", "disabled") and not isinstance(self.gate.state, Distant):
+        if status.status in ("cooling", "disabled"):
             yield f"{made} begins though its candidate is {status.status}"
         if sum(each.candidate == made.candidate for each in beside) >= status.limits[0].concurrency:
             yield f"{made} is one too many: {beside}"

@@ -14,7 +14,7 @@ UP = answers(0.2)
 async def test_a_dead_primary_is_left_alone(failure):
     """A few calls are paid to learn it, and half a dozen in twenty minutes after that, however many runs come."""
     world = World({"a": FaultScript((0, UP), (10, fails(failure))), "b": UP})
-    told = await world.serve(every(0.2, until=1210))
+    told = await world.serve(every(0.4, until=1210))
     failed_at = [at for at in world["a"].called_at if at >= 10]
     assert 1 <= sum(at < 11 for at in failed_at) <= 10, world.figures(told)
     assert sum(at >= 11 for at in failed_at) <= 6, world.figures(told)
@@ -42,7 +42,7 @@ async def test_probes_of_a_dead_primary_come_at_growing_intervals():
 async def test_every_run_is_answered_though_the_primary_is_dead(failure):
     """None is lost, none waits longer than a backoff, and all but the first few cost one call."""
     world = World({"a": fails(failure), "b": UP})
-    told = await world.serve(every(0.1, until=300))
+    told = await world.serve(every(0.1, until=200))
     assert all(each.answered for each in told), world.figures(told)
     assert max(each.seconds for each in told) <= 1, world.figures(told)
     assert calls_a_run(told) <= 1.01, world.figures(told)

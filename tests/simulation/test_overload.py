@@ -60,6 +60,6 @@ async def test_an_overloaded_primary_is_relieved_by_its_backup():
 async def test_a_policy_that_cools_nobody_keeps_an_overloaded_provider_at_work(offered):
     """Where 529 has no action, four fifths of the capacity are used; a fifth of what is under way are retries at most."""
     world = World({"a": crowded()}, model={"runner_policy": "goes_on"}, runner_policies={"goes_on": GOES_ON})
-    told = await world.serve(poisson(Random(5), per_second=offered, until=60))
-    assert goodput(world, "a", until=60) >= 0.8, f"{goodput(world, 'a', until=60):.3f}; {world.figures(told)}"
+    told = await world.serve(poisson(Random(5), per_second=offered, until=40))
+    assert goodput(world, "a", until=40) >= 0.8, f"{goodput(world, 'a', until=40):.3f}; {world.figures(told)}"
     assert calls_a_run(told) <= 1.2, world.figures(told)

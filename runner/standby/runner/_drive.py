@@ -92,10 +92,12 @@ class Driver:
             run.counted = False
             self.budgets.runs -= 1
         run.plan.close()
-        if run.held.anything:
-            await self.give_back(run, run.held)
-        run.record.ended_at = run.timeline.now()
-        self._history.add(LazyRecord(run.record))
+        try:
+            if run.held.anything:
+                await self.give_back(run, run.held)
+        finally:
+            run.record.ended_at = run.timeline.now()
+            self._history.add(LazyRecord(run.record))
 
     async def give_back(self, run: Run, held: Held) -> None:
         """End the lease of local capacity and return the probe, as far as they are still held."""
@@ -106,10 +108,10 @@ class Driver:
             lease.end(used=held.called)
             if self.queue.anybody:
                 self.queue.serve([part.capacity for part in lease.parts], run.timeline.now())
-        probe, held.probe = held.probe, ()
-        if probe:
+        if held.probe:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
-                await self._state.return_probe(probe, run.record.run_id)
+                await self._state.return_probe(held.probe, run.record.run_id)
+            held.probe = ()
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
@@ -170,8 +172,10 @@ class Driver:
         if call.probe:
             until = call.until + PROBE_LEASE_MARGIN_SECONDS
             held.probe = call.probe
-            if not await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until):
+            granted = await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until)
+            if not granted:
                 held.probe = ()
+            if not granted or not run.plan.may_still_begin(call, run.timeline.now()):
                 run.plan.report_probed_elsewhere(call, run.timeline.now())
                 await self.give_back(run, held)
                 return False

@@ -135,10 +135,11 @@ class _Race(Generic[T]):
 
     def _begin_hedge(self) -> Coroutine[Any, Any, None]:
         self._timer = None
-        self.hedges += 1
         return self._hedge()
 
     async def _hedge(self) -> None:
+        # Counted here, not when it is due: a task that is cancelled before its first step never comes to its end.
+        self.hedges += 1
         try:
             call = None
             if self._clocks and not self._decided:

@@ -384,6 +384,11 @@ class Plan:
         until = max(until, now + MIN_COOLDOWN_SECONDS)
         self._pass_by(call.candidate, Availability("probing", until, "another run probes it", seen), now)
 
+    def may_still_begin(self, call: Call, now: float) -> bool:
+        """Whether the candidate of ``call`` was not left out anew while the lease of its probe was on its way."""
+        found = availability(call.candidate, self._standing_of, now)
+        return found.verdict in ("usable", "probe") and set(found.domains) <= set(call.probe)
+
     def report_admitted(self, candidate: RouteCandidate, queued_seconds: float) -> None:
         """The queue handed over the local capacity for ``candidate``: its turn begins."""
         self.record.queued_seconds += queued_seconds
