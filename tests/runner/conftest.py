@@ -45,6 +45,7 @@ class Gateway:
     clients: dict[str, ScriptedClient]
     state: State
     catalog: MemoryCatalog
+    clock: VirtualClock
 
     async def ask(self, **options: Any) -> RunResult:
         return await self.runner.run(Request("chat", {"messages": []}), **options)
@@ -107,15 +108,15 @@ def gateway(
         },
     )
     state = state or MemoryState()
-    catalog = MemoryCatalog(snapshot)
+    catalog, clock = MemoryCatalog(snapshot), VirtualClock()
     runner = Runner(
         catalog,
         state,
         clients={name: (lambda _, made=client: made) for name, client in clients.items()},
-        clock=VirtualClock(),
+        clock=clock,
         chance=chance,
     )
-    return Gateway(runner, clients, state, catalog)
+    return Gateway(runner, clients, state, catalog, clock)
 
 
 def did(record: RunRecord) -> list[tuple[str, int, str, str | None]]:

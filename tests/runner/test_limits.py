@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from standby.runner import RunFailed
-from standby.runner.testing import Fail, Slow, answer
+from standby.runner.testing import EPOCH, Fail, Slow, answer
 from standby.store import Cool
 from tests.runner.conftest import did, gateway
 
@@ -134,6 +134,35 @@ async def test_requests_are_limited_within_any_sixty_seconds():
     await gate.ask()
     await anyio.sleep(30)
     assert await at_once(gate, 3) == [(0, "a", 0), (1, "a", 30), (2, "a", 60)]
+
+
+@pytest.mark.parametrize("set_by_seconds", [-3600, 3600])
+async def test_a_clock_that_is_set_moves_no_window(set_by_seconds):
+    """A minute is a minute of the steady clock: set back, the window is not full for an hour; set forward, not empty."""
+    gate = gateway({"a": [answer()] * 9}, limits={"requestsPerMinute": 1}, model={"queue": {"maxWaitSeconds": 100}})
+    await gate.ask()
+    await anyio.sleep(20)
+    gate.clock.set(EPOCH + set_by_seconds)
+    assert [seconds for *_, seconds in await at_once(gate, 1)] == [40]
+
+
+async def test_a_clock_that_is_set_back_moves_nobodys_place_in_the_queue():
+    """Who comes after the clock was set back an hour goes after who came before."""
+    gate = gateway({"a": [Slow(10)] * 9}, limits=ONE_AT_A_TIME)
+    ended = []
+
+    async def one(name):
+        await gate.ask()
+        ended.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, "holds it")
+        await anyio.sleep(1)
+        tasks.start_soon(one, "waits")
+        await anyio.sleep(1)
+        gate.clock.set(EPOCH - 3600)
+        tasks.start_soon(one, "comes later")
+    assert ended == ["holds it", "waits", "comes later"]
 
 
 async def test_a_refused_run_is_told_when_capacity_is_free():

@@ -39,17 +39,25 @@ class SystemClock:
 
 
 class Timeline:
-    """One run's time."""
+    """One run's time.
 
-    __slots__ = ("_offset", "_steady")
+    Attributes:
+        steady: The steady clock, which all runs have in common; `at` gives its moments as moments of this run.
+    """
+
+    __slots__ = ("_offset", "steady")
 
     def __init__(self, clock: Clock) -> None:
-        self._steady = clock.steady
+        self.steady = clock.steady
         self._offset = clock.epoch() - clock.steady()
 
     def now(self) -> float:
         """Seconds since the epoch, steadily counted from the start of the run."""
-        return self._steady() + self._offset
+        return self.steady() + self._offset
+
+    def at(self, steady: float) -> float:
+        """A moment of the steady clock as one of this timeline."""
+        return steady + self._offset
 
     def deadline(self, at: float) -> float:
         """The moment ``at`` of this timeline as a deadline for a cancel scope."""

@@ -107,7 +107,7 @@ class Driver:
                 lease.settle(run.record.usage.total_tokens)
             lease.end(used=held.called)
             if self.queue.anybody:
-                self.queue.serve([part.capacity for part in lease.parts], run.timeline.now())
+                self.queue.serve([part.capacity for part in lease.parts], run.timeline.steady())
         if held.probe:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
                 await self._state.return_probe(held.probe, run.record.run_id)
@@ -163,10 +163,9 @@ class Driver:
             if held.anything:
                 await self.give_back(run, held)
             if capacities:
-                now = run.timeline.now()
-                taken = self.queue.take(capacities, run.tokens(), now)
+                taken = self.queue.take(capacities, run.tokens(), run.timeline.steady())
                 if isinstance(taken, Refused):
-                    run.plan.report_refused(call, taken.free_at, now)
+                    run.plan.report_refused(call, run.timeline.at(taken.free_at), run.timeline.now())
                     return False
                 held.lease, held.called = taken, False
         if call.probe:
@@ -192,7 +191,8 @@ class Driver:
 
     async def _enqueue(self, run: Run, enqueue: Enqueue) -> None:
         await self.give_back(run, run.held)
-        model, began_at = run.record.model, run.timeline.now()
+        model, timeline = run.record.model, run.timeline
+        began_at = timeline.steady()
         woken = anyio.Event()
         wants = [(candidate.key, candidate.capacities) for candidate in enqueue.candidates if candidate.capacities]
         ticket = Ticket(wants, run.tokens(), woken.set)
@@ -204,37 +204,38 @@ class Driver:
                     run.held.lease, run.held.called = taken, False
                     run.plan.report_admitted(candidate, 0.0)
                     return
-            run.plan.report_not_admitted(0.0, full=True, free_at=ticket.free_at(began_at), now=began_at)
+            free_at = timeline.at(ticket.free_at(began_at))
+            run.plan.report_not_admitted(0.0, full=True, free_at=free_at, now=timeline.now())
             return
         run.came_up_at = min(run.came_up_at, began_at)
         self.queue.join(ticket, model, run.priority, run.came_up_at)
         try:
             await self._until_served(run, ticket, woken, enqueue.until)
         finally:
-            now = run.timeline.now()
+            ended_at = timeline.steady()
             self.queue.leave(ticket)
-            self.queue.serve(ticket.capacities(), now)
+            self.queue.serve(ticket.capacities(), ended_at)
             if ticket.lease is not None:
                 run.held.lease, run.held.called = ticket.lease, False
         if ticket.lease is None:
-            free_at = ticket.free_at(now)
-            run.plan.report_not_admitted(now - began_at, full=False, free_at=free_at, now=now)
+            free_at = timeline.at(ticket.free_at(ended_at))
+            run.plan.report_not_admitted(ended_at - began_at, full=False, free_at=free_at, now=timeline.at(ended_at))
         else:
             candidate = next(candidate for candidate in enqueue.candidates if candidate.key == ticket.key)
-            run.plan.report_admitted(candidate, now - began_at)
+            run.plan.report_admitted(candidate, ended_at - began_at)
 
     async def _until_served(self, run: Run, ticket: Ticket, woken: anyio.Event, until: float) -> None:
         timeline = run.timeline
         scope = anyio.CancelScope()
 
         def due_changed() -> None:
-            scope.deadline = timeline.deadline(min(ticket.due, until))
+            scope.deadline = timeline.deadline(min(timeline.at(ticket.due), until))
 
         # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due.
         ticket.due_changed = due_changed
-        while (now := timeline.now()) < until:
+        while timeline.now() < until:
             scope = anyio.CancelScope()
-            self.queue.serve(ticket.capacities(), now)
+            self.queue.serve(ticket.capacities(), timeline.steady())
             if ticket.lease is not None:
                 return
             due_changed()
@@ -270,7 +271,8 @@ class Run:
 
     Attributes:
         held: What is held for the call that is under way, or the next one.
-        came_up_at: When it first came up for the queue, where it keeps its place; infinity before that.
+        came_up_at: When it first came up for the queue, where it keeps its place, by the steady clock; infinity before
+            that.
         counted: Whether it counts as under way.
     """
 

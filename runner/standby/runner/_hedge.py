@@ -178,7 +178,7 @@ class _Race(Generic[T]):
     def _held_for(self, candidate: RouteCandidate) -> Held:
         held = Held()
         if candidate.capacities:
-            now = self._run.timeline.now()
+            now = self._run.timeline.steady()
             taken = self._driver.queue.take(candidate.capacities, self._run.tokens(), now)
             held.lease = None if isinstance(taken, Refused) else taken
         return held

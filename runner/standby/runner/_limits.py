@@ -1,4 +1,4 @@
-"""Local capacity: what this process allows itself. Pure; told what time it is.
+"""Local capacity: what this process allows itself. Pure; told what time it is, by a clock that nobody sets.
 
 - A minute is any sixty seconds, not the clock's: what counts is exactly what was taken in the last sixty seconds.
 - Tokens are taken by estimate before the call and settled from the provider's count after it.
@@ -172,7 +172,7 @@ class Refused:
     """No lease now.
 
     Attributes:
-        free_at: When one may be had, in seconds since the epoch; infinity where only a lease given back can tell.
+        free_at: When one may be had; infinity where only a lease given back can tell.
     """
 
     free_at: float

@@ -1,4 +1,4 @@
-"""Who waits for local capacity, and who goes first. Pure; told what time it is.
+"""Who waits for local capacity, and who goes first. Pure; told what time it is, by a clock that nobody sets.
 
 - First come, first served among equals. A class of priority is worth seconds: `high` goes before what came up to
   `CLASS_SECONDS` earlier, `low` after what comes up to that much later. So nobody starves: who has waited long enough

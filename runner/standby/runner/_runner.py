@@ -214,7 +214,7 @@ class Runner:
     def statuses(self) -> list[CandidateStatus]:
         """How every candidate of every model stands now, in the order of the catalog."""
         now = self.now()
-        known = Known(self.state.standing, self._driver.budgets, self._driver.queue)
+        known = Known(self.state.standing, self._driver.budgets, self._driver.queue, self._clock.steady())
         routes = [self.route(model) for model in self.catalog.snapshot().models]
         return [status_of(candidate, route, known, now) for route in routes for candidate in route.candidates]
 

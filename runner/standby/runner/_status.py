@@ -91,11 +91,19 @@ class CandidateStatus:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known in this process, beside the catalog."""
+    """What is known in this process, beside the catalog.
+
+    Attributes:
+        standing_of: What is held against a failure domain.
+        budgets: The retry budgets.
+        queue: Who waits for local capacity.
+        steady: What time it is by the steady clock, which local capacity counts by.
+    """
 
     standing_of: StandingOf
     budgets: Budgets
     queue: Queue
+    steady: float
 
 
 def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float) -> CandidateStatus:
@@ -110,7 +118,7 @@ def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float)
     demotion, restored_at = own.demotion(now), own.demotion_changes_at(now)
     capacity = candidate.retry_budget.capacity
     spent = {domain: known.budgets.spent(domain) for domain in candidate.domains.all()}
-    limits = tuple(_limit(candidate, each, now) for each in candidate.capacities)
+    limits = tuple(_limit(candidate, each, known.steady) for each in candidate.capacities)
     waiting = known.queue.length(route.model)
     return CandidateStatus(
         id=candidate.id,
@@ -147,9 +155,9 @@ def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float)
     )
 
 
-def _limit(candidate: RouteCandidate, capacity: Capacity, now: float) -> LimitStatus:
+def _limit(candidate: RouteCandidate, capacity: Capacity, steady: float) -> LimitStatus:
     policy = capacity.policy
-    requests, tokens = capacity.used(now)
+    requests, tokens = capacity.used(steady)
     return LimitStatus(
         of="key" if capacity is candidate.capacity_of_key else "candidate",
         in_flight=capacity.in_use,

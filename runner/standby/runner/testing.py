@@ -69,6 +69,10 @@ class VirtualClock:
         """Seconds since the epoch."""
         return self._epoch + anyio.current_time()
 
+    def set(self, epoch: float) -> None:
+        """Let it be ``epoch`` now, as when somebody sets the machine's clock."""
+        self._epoch = epoch - anyio.current_time()
+
 
 class _JumpingSelector(selectors.DefaultSelector):
     """A selector that, where it would wait, lets the loop's time pass instead."""
