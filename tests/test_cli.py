@@ -222,6 +222,22 @@ def test_import_of_a_wrong_document(kept):
     assert b"Traceback" not in done.stderr
 
 
+def test_audit_of_a_store(kept):
+    """A line for each thing that was done, with its time, its author and its reason; `--json` for programs."""
+    standby("import", str(kept))
+    (line,) = standby("audit", str(kept)).stdout.decode().splitlines()
+    assert line.endswith(f" UTC  import: reload catalog:1: {kept}")
+    (told,) = json.loads(standby("audit", str(kept), "--json").stdout)
+    assert (told["who"], told["what"], told["target"]) == ("import", "reload", "catalog:1")
+
+
+def test_audit_where_nothing_is_kept(good):
+    """Whom to ask is said; so is what the command needs."""
+    done = standby("audit", good)
+    assert (done.returncode, b"ask it, with --server http://HOST:PORT" in done.stderr) == (1, True)
+    assert standby("audit").returncode == 2
+
+
 def test_migrate(kept):
     """It says which form the tables have now."""
     assert standby("migrate", str(kept)).stdout.endswith(b": schema 0003\n")

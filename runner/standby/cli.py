@@ -283,7 +283,7 @@ def import_(config: ConfigFile, store: StoreUrl = None) -> None:
 
         async with open_sql(url) as opened:
             before = opened.catalog.snapshot().version
-            version = (await opened.catalog.replace(read(config), str(config))).version
+            version = (await opened.catalog.replace(read(config), str(config), by="import")).version
         return f"version {version} is stored" if version > before else f"version {version} says the same already"
 
     typer.echo(f"{config}: {_in_store(config, store, imported)}")
@@ -308,6 +308,49 @@ def export(
             return yaml.safe_dump(await opened.catalog.document(version), sort_keys=False, allow_unicode=True)
 
     typer.echo(_in_store(config, store, exported), nl=False)
+
+
+@app.command()
+def audit(
+    config: Annotated[
+        Path | None, typer.Argument(help="The configuration document, whose store is asked.", metavar="[FILE]")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A running gateway to ask instead; its admin key is taken from STANDBY_ADMIN_KEY.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many lines at most.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say who enabled, disabled, cooled, restored and reloaded what, when and why; the newest first."""
+    import os
+
+    from standby.lab import NoState, audit_in_words, audit_of_server, audit_of_store
+    from standby.store import InvalidConfig, StoreError
+
+    if (config is None) == (server is None):
+        fail("audit needs either FILE or --server URL", 2)
+    try:
+        if server is not None:
+            lines = audit_of_server(server, os.environ.get("STANDBY_ADMIN_KEY", ""), limit)
+        else:
+            assert config is not None  # noqa: S101 - asked above
+            lines = audit_of_store(config, limit)
+    except InvalidConfig as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except (StoreError, NoState) as error:
+        fail(str(error))
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(lines, option=orjson.OPT_INDENT_2))
+    elif lines:
+        typer.echo(audit_in_words(lines))
 
 
 @app.command()

@@ -103,9 +103,14 @@ async def serving(
         chance=lambda: 0.0,
     )
     app = create_app(runner, settings.server, tools)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client_address, 50_000))
-    async with runner, httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as http:
+    async with runner, asked_of(app, client_address) as http:
         yield Proxy(app, runner, clients, http)
+
+
+def asked_of(app: Any, client_address: str = "127.0.0.1") -> httpx.AsyncClient:
+    """Who asks an application without a socket, from ``client_address``."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client_address, 50_000))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080")
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:

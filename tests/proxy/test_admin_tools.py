@@ -28,7 +28,7 @@ async def test_reload():
     async with serving({"primary": []}) as proxy:
         new = parse(document(["primary"], more_models=["other"]), clients=["primary"])
 
-        async def reload():
+        async def reload(by, why):
             return proxy.runner.catalog.replace(new.snapshot()).version
 
         async with serving({"primary": []}, tools=Tools(reload=reload)) as operated:
@@ -41,7 +41,7 @@ async def test_reload():
 async def test_reload_of_a_wrong_document():
     """400 with everything that is wrong, and the old version goes on."""
 
-    async def reload():
+    async def reload(by, why):
         findings = [Finding("models.chat", "", "is wrong"), Finding("server.port", "'x'", "must be a number")]
         raise InvalidConfig(findings, "gateway.yaml")
 
@@ -58,7 +58,7 @@ async def test_reload_of_a_wrong_document():
 async def test_reload_without_the_store():
     """503 where the new version cannot be kept."""
 
-    async def reload():
+    async def reload(by, why):
         raise StoreError("standby.db is read-only")
 
     async with serving({"primary": []}, tools=Tools(reload=reload)) as proxy:
@@ -113,3 +113,19 @@ async def test_reload_of_a_gateway(tmp_path):
         with pytest.raises(InvalidConfig, match="models"):
             await gateway.reload(read(path))
         assert list(gateway.runner.catalog.snapshot().models) == ["other"]
+
+
+async def test_reload_in_somebodys_name():
+    """Who asks and why go to the audit: the operator where nobody is named."""
+    asked = []
+
+    async def reload(by, why):
+        asked.append((by, why))
+        return 2
+
+    async with serving({"primary": []}, tools=Tools(reload=reload)) as proxy:
+        await proxy.post("/admin/reload", by="ann", why="cheaper")
+        await proxy.http.post("/admin/reload")
+        response = await proxy.post("/admin/reload", who="ann")
+    assert asked == [("ann", "cheaper"), ("operator", "")]
+    assert refused(response) == (400, "invalid_request", "who")

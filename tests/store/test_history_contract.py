@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 
-from standby.store import History, MemoryHistory
+from standby.store import Audited, History, MemoryHistory
 from standby.store.sql import open_sql
 
 pytestmark = pytest.mark.anyio
@@ -123,3 +125,33 @@ async def test_a_record_that_is_handed_in_again_replaces_the_first(history, writ
     await written()
     assert ids(await history.newest()) == ["run_1", "run_2"]
     assert (await history.get("run_1"))["model"] == "other"
+
+
+def note(history: History, *times: float) -> None:
+    history.note([Audited(at, "ann", "disable", f"candidate:chat/{at:.0f}", "closed") for at in times])
+
+
+async def test_the_newest_line_of_the_audit_comes_first(history, written):
+    """As it was noted, and no more than are asked for."""
+    note(history, 1.0, 2.5, 3.0)
+    await written()
+    lines = await history.audit(2)
+    assert [astuple(line) for line in lines] == [
+        (3.0, "ann", "disable", "candidate:chat/3", "closed"),
+        (2.5, "ann", "disable", "candidate:chat/2", "closed"),
+    ]
+
+
+async def test_the_audit_up_to_a_time(history, written):
+    """So that all of it can be had, part by part."""
+    note(history, 1.0, 2.5, 3.0)
+    await written()
+    assert [line.at for line in await history.audit(until=2.5)] == [2.5, 1.0]
+
+
+async def test_the_audit_is_no_run(history, written):
+    """And no run is in the audit."""
+    add(history, 1)
+    note(history, 1.0)
+    await written()
+    assert (ids(await history.newest()), len(await history.audit())) == (["run_1"], 1)

@@ -183,7 +183,26 @@ async def test_a_row_that_somebody_broke_is_refused(store, path, eventually):
 
 
 async def test_a_reload_is_audited(store):
-    """When, and where it came from."""
-    await store.catalog.replace(document(), "gateway.yaml")
+    """Who wanted it, the version, why, and where it came from."""
+    await store.catalog.replace(document(), "gateway.yaml", by="ann", why="cheaper")
     (line,) = await store.history.audit()
-    assert (line.who, line.what, line.target) == ("gateway.yaml", "reload", "catalog:1")
+    assert (line.who, line.what, line.target, line.why) == ("ann", "reload", "catalog:1", "cheaper (gateway.yaml)")
+
+
+async def test_what_is_stored_already_is_not_audited(store):
+    """Nothing was done."""
+    await store.catalog.replace(document(), "gateway.yaml")
+    await store.catalog.replace(document(), "gateway.yaml", by="ann")
+    assert len(await store.history.audit()) == 1
+
+
+async def test_a_version_that_takes_the_place_of_anothers_is_told(store, caplog):
+    """By both names: two files that are imported in turn undo each other."""
+    await store.catalog.replace(document("one"), "gateway.yaml")
+    await store.catalog.replace(document("two"), "gateway.yaml")
+    assert not caplog.messages
+    await store.catalog.replace(document("three"), "other.yaml")
+    (told,) = caplog.messages
+    assert told.endswith(
+        "version 3 of the catalog, from other.yaml, takes the place of version 2, which came from gateway.yaml"
+    )

@@ -6,8 +6,9 @@ from dataclasses import astuple
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
-from standby.store import Cool, Demote, Disable, Enable, Failed, Restore, Succeeded
+from standby.store import Audited, Cool, Demote, Disable, Enable, Failed, Restore, StoreError, Succeeded
 from standby.store.sql import open_sql
 
 pytestmark = pytest.mark.anyio
@@ -153,3 +154,42 @@ async def test_the_audit_outlives_the_runs(url):
             store.history.add({"run_id": f"run_{number}"})
     async with open_sql(url, keep_runs=1) as store:
         assert len(await store.history.audit()) == 1
+
+
+async def test_no_line_of_the_audit_makes_room(url):
+    """However many wait for a database that takes none: only the records of runs do."""
+
+    def refuse(connection) -> None:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    async with open_sql(url, max_pending=10) as store:
+        event.listen(store._database.engine.sync_engine, "begin", refuse)
+        for number in range(30):
+            store.history.add({"run_id": f"run_{number}"})
+            store.history.note([Audited(float(number), "ann", "disable", HERE, "")])
+        assert store.history.dropped == 30
+        event.remove(store._database.engine.sync_engine, "begin", refuse)
+    async with open_sql(url) as store:
+        assert [line.at for line in await store.history.audit()] == [float(number) for number in range(29, -1, -1)]
+
+
+async def test_an_audit_that_cannot_be_read(url):
+    """It is said: an empty list would be a lie."""
+
+    def refuse(connection) -> None:
+        raise OperationalError("", {}, Exception("no"))
+
+    async with open_sql(url) as store:
+        event.listen(store._database.engine.sync_engine, "begin", refuse)
+        with pytest.raises(StoreError, match="the audit cannot be read"):
+            await store.history.audit()
+        event.remove(store._database.engine.sync_engine, "begin", refuse)
+
+
+async def test_what_is_audited_here_is_told_to_another_history(url):
+    """Where the state is in one database and the history in another, people ask the history."""
+    told = []
+    async with open_sql(url, commit_wait_seconds=20, audit=told.extend) as store:
+        await store.state.apply([Failed(HERE, 1.0), Disable(HERE, 3.0, "ann", "closed")])
+        assert [line.target for line in await store.history.audit()] == [HERE]
+    assert [astuple(line) for line in told] == [(3.0, "ann", "disable", HERE, "closed")]

@@ -1,9 +1,11 @@
 """Tools that ask the runner's own core what it would do."""
 
+from ._audit import audit_in_words, audit_of_server, audit_of_store
 from ._cases import Case, answer_case, answer_lines, told
 from ._explain import Explanation, Question, Told, UnknownName, ask, explain
 from ._reference import reference
-from ._state import NoState, state_in_words, state_of_server, state_of_stores
+from ._server import NoState
+from ._state import state_in_words, state_of_server, state_of_stores
 
 __all__ = [
     "Case",
@@ -15,6 +17,9 @@ __all__ = [
     "answer_case",
     "answer_lines",
     "ask",
+    "audit_in_words",
+    "audit_of_server",
+    "audit_of_store",
     "explain",
     "reference",
     "state_in_words",

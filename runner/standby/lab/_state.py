@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any
 
 import anyio
 
 from standby.runner import Runner, open_state
 from standby.store import MemoryCatalog, load
 
-TIMEOUT_SECONDS: Final = 10.0
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+from ._server import NoState, asked_of_server
 
 States = Sequence[Mapping[str, Any]]
 """What `GET /admin/candidates` says of each candidate; ``told`` has it in sentences."""
-
-
-class NoState(Exception):
-    """The state cannot be had; the message says why, and what would help."""
 
 
 def state_of_server(url: str, key: str) -> States:
@@ -36,23 +27,7 @@ def state_of_server(url: str, key: str) -> States:
     Raises:
         NoState: It does not answer, or not like that.
     """
-    if not url.startswith(("http://", "https://")):
-        raise NoState(f"{url!r} is not an address: write http://HOST:PORT")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    asked = urllib.request.Request(f"{url.rstrip('/')}/admin/candidates", headers=headers)  # noqa: S310 - checked above
-    try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            told: object = json.loads(answer.read(MAX_ANSWER_BYTES))
-    except urllib.error.HTTPError as refused:
-        with refused:
-            raise NoState(f"{url} answers {refused.code}: {_message(refused.read(MAX_ANSWER_BYTES))}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise NoState(f"no gateway answers at {url}: {reason}") from None
-    candidates = cast("Mapping[str, object]", told).get("candidates") if isinstance(told, dict) else None
-    if not isinstance(candidates, list):
-        raise NoState(f"what answers at {url} is no gateway of this version")
-    return cast("States", candidates)
+    return asked_of_server(url, "/admin/candidates", "candidates", key)
 
 
 def state_of_stores(config: Path) -> States:
@@ -89,11 +64,3 @@ def state_in_words(states: Iterable[Mapping[str, Any]]) -> str:
 
 def _rank(state: Mapping[str, Any]) -> str:
     return f"{state['effective_priority']} = {state['priority']} + {state['effective_priority'] - state['priority']}"
-
-
-def _message(content: bytes) -> str:
-    try:
-        message: object = json.loads(content)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        return "no words"
-    return str(message)[:500]

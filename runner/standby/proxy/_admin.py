@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -22,7 +22,7 @@ from ._refusals import Refusal, bad_request, listed, not_found, not_yet, quoted
 MAX_BODY_BYTES: Final = 64 * 1024
 DEFAULT_COOL_SECONDS: Final = 300.0
 MAX_COOL_SECONDS: Final = 365 * 86_400
-MAX_RUNS: Final = 1000
+MAX_LISTED: Final = 1000
 MAX_WORDS_CHARACTERS: Final = 500
 ACTIONS: Final = ("enable", "disable", "cool", "restore")
 
@@ -32,11 +32,12 @@ class Tools:
     """What the server that embeds the admin API lends it; a path whose tool is missing answers 501.
 
     Attributes:
-        reload: Reads the configuration anew and returns the new version; may raise `InvalidConfig` and `StoreError`.
+        reload: Reads the configuration anew, for whom and why, for the audit, and returns the version that is served;
+            may raise `InvalidConfig` and `StoreError`.
         explain: Takes a question and returns the decisions; a question that makes no sense is a `ValueError`.
     """
 
-    reload: Callable[[], Awaitable[int]] | None = None
+    reload: Callable[[str, str], Awaitable[int]] | None = None
     explain: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
@@ -55,6 +56,7 @@ class Admin:
             Route("/admin/candidates/{id:path}/{action}", self._handler(self._act), methods=["POST"]),
             Route("/admin/runs", self._handler(self._runs), methods=["GET"]),
             Route("/admin/runs/{run_id}", self._handler(self._run), methods=["GET"]),
+            Route("/admin/audit", self._handler(self._audit), methods=["GET"]),
             Route("/admin/reload", self._handler(self._reload), methods=["POST"]),
             Route("/admin/explain", self._handler(self._explain), methods=["POST"]),
         ]
@@ -107,11 +109,8 @@ class Admin:
         return found[0]
 
     async def _runs(self, request: Request) -> Any:
-        limit = number_of(request.query_params.get("limit", "100"))
-        if limit is None or not 0 < limit <= MAX_RUNS:
-            raise bad_request("invalid_request", f"`limit` must be a whole number from 1 to {MAX_RUNS}.", "limit")
         before = request.query_params.get("before")
-        return {"runs": [dict(record) for record in await self._runner.history.newest(int(limit), before)]}
+        return {"runs": [dict(record) for record in await self._runner.history.newest(_limit(request), before)]}
 
     async def _run(self, request: Request) -> Any:
         run_id = request.path_params["run_id"]
@@ -120,16 +119,23 @@ class Admin:
             raise not_found("not_found", f"No run is named {quoted(run_id)}, or it is no longer kept.")
         return dict(record)
 
-    async def _reload(self, _: Request) -> Any:
+    async def _audit(self, request: Request) -> Any:
+        limit, until = _limit(request), _until(request)
+        try:
+            return {"audit": [asdict(line) for line in await self._runner.history.audit(limit, until)]}
+        except StoreError as error:
+            raise _store_unavailable(f"{error}.") from None
+
+    async def _reload(self, request: Request) -> Any:
         if self._tools.reload is None:
             raise not_yet("/admin/reload")
+        asked = await _object(request, ("by", "why"))
         try:
-            return {"version": await self._tools.reload()}
+            return {"version": await self._tools.reload(_words(asked, "by", "operator"), _words(asked, "why", ""))}
         except InvalidConfig as error:
             raise bad_request("invalid_config", f"The old version goes on. {error}") from None
         except StoreError as error:
-            message = f"The old version goes on. {error}."
-            raise Refusal(503, "service_unavailable_error", "store_unavailable", message) from None
+            raise _store_unavailable(f"The old version goes on. {error}.") from None
 
     async def _explain(self, request: Request) -> Any:
         if self._tools.explain is None:
@@ -139,6 +145,27 @@ class Admin:
             return self._tools.explain(asked)
         except ValueError as error:
             raise bad_request("invalid_request", f"{error}.") from None
+
+
+def _store_unavailable(message: str) -> Refusal:
+    return Refusal(503, "service_unavailable_error", "store_unavailable", message)
+
+
+def _limit(request: Request) -> int:
+    limit = number_of(request.query_params.get("limit", "100"))
+    if limit is None or not 0 < limit <= MAX_LISTED:
+        raise bad_request("invalid_request", f"`limit` must be a whole number from 1 to {MAX_LISTED}.", "limit")
+    return int(limit)
+
+
+def _until(request: Request) -> float | None:
+    written = request.query_params.get("until")
+    if written is None:
+        return None
+    try:
+        return float(written)
+    except ValueError:
+        raise bad_request("invalid_request", "`until` must be a time in seconds since the epoch.", "until") from None
 
 
 async def _object(request: Request, keys: tuple[str, ...] | None) -> Mapping[str, Any]:

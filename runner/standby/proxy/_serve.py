@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -74,12 +75,12 @@ async def serve(
     with bound_socket(settings.host, settings.port) as listening:
         async with open_gateway(config) as gateway:
 
-            async def reload() -> int:
-                return await gateway.reload(read(config))
+            async def reload(by: str, why: str) -> int:
+                return await gateway.reload(read(config), by=by, why=why)
 
             tools = Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(follow, config, reload)
+                tasks.start_soon(follow, config, partial(reload, "file", "edited"))
                 await run_server(create_app(gateway.runner, settings, tools), listening, say)
                 tasks.cancel_scope.cancel()
 

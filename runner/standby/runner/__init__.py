@@ -15,7 +15,7 @@ from ._open import Gateway, open_gateway, open_state
 from ._record import Failure, RunRecord, Skip, Try
 from ._rules import Rules, compile_rules
 from ._runner import Runner, RunResult, new_run_id
-from ._status import CandidateStatus
+from ._status import CandidateStatus, moment
 from ._stream import RunStream
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "compile_rules",
     "decide",
     "estimated_tokens",
+    "moment",
     "new_run_id",
     "open_gateway",
     "open_state",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from standby.store import (
+    Audit,
     Catalog,
     Document,
     History,
@@ -20,6 +22,7 @@ from standby.store import (
     State,
     parse,
     read,
+    reloaded,
 )
 
 from ._clients import ClientFactory
@@ -27,12 +30,13 @@ from ._runner import Runner
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
-    from standby.store.sql import Audited, SqlCatalog
+    from standby.store.sql import SqlCatalog
 
 BUILT_IN_CLIENTS = ("openai",)
+AT_THE_START = "at the start"
 
-Replace = Callable[[Mapping[str, Any]], Awaitable[Snapshot]]
-"""Makes a raw document the newest version of a catalog."""
+Replace = Callable[[Mapping[str, Any], str, str], Awaitable[Snapshot]]
+"""Makes a raw document the newest version of a catalog: the document, who wants it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,21 @@ class Gateway:
     document: Document
     _replace: Replace
 
-    async def reload(self, raw: Mapping[str, Any]) -> int:
+    async def reload(self, raw: Mapping[str, Any], *, by: str = "host", why: str = "") -> int:
         """Make the models, providers and policies of ``raw`` the catalog's newest version, and return its number.
 
         Runs that are under way keep theirs; the server and store sections are read at the start only.
+
+        Args:
+            raw: The document as it was written.
+            by: Who wants it, for the audit.
+            why: In words, for the audit.
 
         Raises:
             InvalidConfig: The document is wrong; the old version goes on serving.
             StoreError: The store cannot be written; the old version goes on serving.
         """
-        return (await self._replace(raw)).version
+        return (await self._replace(raw, by, why)).version
 
 
 @asynccontextmanager
@@ -79,45 +88,46 @@ async def open_gateway(
         StoreError: A store that it names cannot be opened.
     """
     raw = config if isinstance(config, Mapping) else read(config)
-    where = "configuration" if isinstance(config, Mapping) else os.fspath(config)
+    where, by = ("configuration", "host") if isinstance(config, Mapping) else (os.fspath(config), "file")
     known = (*BUILT_IN_CLIENTS, *(clients or ()))
     document = parse(raw, clients=known, where=where)
     async with AsyncExitStack() as stack:
-        catalog, replace, state, history = await _stores(stack, raw, document, where, known)
+        catalog, replace, state, history = await _stores(stack, raw, document, where, by, known)
         runner = Runner(catalog, state, history=history, clients=clients, http=http)
         await stack.enter_async_context(runner)
         yield Gateway(runner, document, replace)
 
 
 async def _stores(
-    stack: AsyncExitStack, raw: Mapping[str, Any], document: Document, where: str, clients: Collection[str]
+    stack: AsyncExitStack, raw: Mapping[str, Any], document: Document, where: str, by: str, clients: Collection[str]
 ) -> tuple[Catalog, Replace, State, History]:
     """What the document's `store` section names, opened; a part that is kept in memory is not kept at all."""
     memory = MemoryCatalog(document.snapshot())
 
-    async def replace_in_memory(raw: Mapping[str, Any]) -> Snapshot:
-        return memory.replace(parse(raw, clients=clients, where=where).snapshot())
+    async def replace_in_memory(raw: Mapping[str, Any], by: str, why: str) -> Snapshot:
+        snapshot = memory.replace(parse(raw, clients=clients, where=where).snapshot())
+        history.note([reloaded(time.time(), by, snapshot.version, where, why)])
+        return snapshot
 
     catalog: Catalog = memory
     replace: Replace = replace_in_memory
-    state: State = MemoryState()
     history: History = MemoryHistory()
     url, state_url = document.store.url, document.store.state_url
-    if url == state_url == "memory:":
-        return catalog, replace, state, history
-    audit: Callable[[Sequence[Audited]], None] | None = None
     if url != "memory:":
         from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
 
         store = await stack.enter_async_context(open_sql(url, clients=clients))
-        catalog, history, audit = store.catalog, store.history, store.history.note
+        catalog, history = store.catalog, store.history
         replace = partial(_replaced, store.catalog, where)
-        await replace(raw)
+        await replace(raw, by, AT_THE_START)
         if state_url == url:
             return catalog, replace, store.state, history
+    else:
+        history.note([reloaded(time.time(), by, memory.snapshot().version, where, AT_THE_START)])
+    state: State = MemoryState(history.note)
     if state_url != "memory:":
         state = await stack.enter_async_context(
-            open_state(state_url, document.store.state_prefix, clients=clients, audit=audit)
+            open_state(state_url, document.store.state_prefix, clients=clients, audit=history.note)
         )
     return catalog, replace, state, history
 
@@ -128,7 +138,7 @@ async def open_state(
     prefix: str = "standby",
     *,
     clients: Collection[str] = BUILT_IN_CLIENTS,
-    audit: Callable[[Sequence[Audited]], None] | None = None,
+    audit: Audit | None = None,
 ) -> AsyncGenerator[State, None]:
     """The run-time state at an address that `store.state_url` may have, but for ``memory:``.
 
@@ -136,7 +146,7 @@ async def open_state(
         url: The address.
         prefix: What every key in Valkey begins with.
         clients: The clients that a provider may name.
-        audit: Where Valkey's state tells what is done on purpose; a database keeps that itself.
+        audit: Is told what somebody did on purpose.
 
     Raises:
         StoreError: It cannot be opened.
@@ -149,9 +159,9 @@ async def open_state(
     else:
         from standby.store.sql import open_sql  # noqa: PLC0415 - as above
 
-        async with open_sql(url, clients=clients) as store:
+        async with open_sql(url, clients=clients, audit=audit) as store:
             yield store.state
 
 
-async def _replaced(catalog: SqlCatalog, where: str, raw: Mapping[str, Any]) -> Snapshot:
-    return await catalog.replace(raw, where)
+async def _replaced(catalog: SqlCatalog, where: str, raw: Mapping[str, Any], by: str, why: str) -> Snapshot:
+    return await catalog.replace(raw, where, by=by, why=why)

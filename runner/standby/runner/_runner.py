@@ -99,8 +99,8 @@ class Runner:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.catalog = catalog
-        self.state: State = state if state is not None else MemoryState()
         self.history: History = history if history is not None else MemoryHistory()
+        self.state: State = state if state is not None else MemoryState(self.history.note)
         self._clients = Clients(clients or {}, http)
         self._clock: Clock = clock or SystemClock()
         self._chance = chance

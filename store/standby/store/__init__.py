@@ -1,5 +1,6 @@
 """What is known: candidates and policies, run-time state, and the history of runs."""
 
+from ._audit import Audit, Audited, reloaded
 from ._config import literal_secrets, load, parse, read
 from ._document import CallerKey, Document, ServerSettings, StoreSettings
 from ._effective import EffectivePolicies, effective_policies
@@ -47,6 +48,8 @@ __all__ = [
     "DEFAULT_SCOPES",
     "Action",
     "AttemptTimeouts",
+    "Audit",
+    "Audited",
     "Backoff",
     "CallerKey",
     "Candidate",
@@ -99,5 +102,6 @@ __all__ = [
     "overlaid",
     "parse",
     "read",
+    "reloaded",
     "schema",
 ]

@@ -6,14 +6,15 @@ Nothing here awaits between a check and the act that follows from it, so no lock
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio
 
+from ._audit import Audit, Audited, audited
 from ._config import load, parse
 from ._protocols import Snapshot
 from ._references import CLIENTS
@@ -64,11 +65,16 @@ class MemoryCatalog:
 
 
 class MemoryState:
-    """Run-time state in a dict: one `Standing` for each domain that something is held against."""
+    """Run-time state in a dict: one `Standing` for each domain that something is held against.
+
+    Args:
+        audit: Is told what somebody did on purpose.
+    """
 
     trouble: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, audit: Audit | None = None) -> None:
+        self._audit = audit
         self._standings: dict[str, Standing] = {}
         self._generation = 0
         self._changed = anyio.Event()
@@ -93,7 +99,13 @@ class MemoryState:
     def apply_now(self, effects: Sequence[Effect]) -> None:
         """`apply`, for callers that cannot await."""
         for effect in effects:
-            self.put(effect.domain, changed(self._standings.get(effect.domain, CLEAN), effect))
+            before = self._standings.get(effect.domain, CLEAN)
+            after = changed(before, effect)
+            if after is before:
+                continue
+            self.put(effect.domain, after)
+            if self._audit is not None and (lines := audited(effect, before, after)):
+                self._audit(lines)
 
     def put(self, domain: str, standing: Standing) -> None:
         """Let ``standing`` be what is known of ``domain``."""
@@ -130,12 +142,17 @@ class MemoryState:
             await self._changed.wait()
 
 
+MAX_AUDITED: Final = 10_000
+"""Lines of the audit that are remembered: what people do in many days."""
+
+
 class MemoryHistory:
-    """The last ``capacity`` records."""
+    """The last ``capacity`` records, and the last `MAX_AUDITED` lines of the audit."""
 
     def __init__(self, capacity: int = 1000) -> None:
         self._capacity = capacity
         self._records: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+        self._audit: deque[Audited] = deque(maxlen=MAX_AUDITED)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Keep one record; the oldest makes room."""
@@ -156,3 +173,12 @@ class MemoryHistory:
                 if record["run_id"] == before:
                     break
         return list(islice(records, limit))
+
+    def note(self, lines: Sequence[Audited]) -> None:
+        """Keep lines of the audit."""
+        self._audit.extend(lines)
+
+    async def audit(self, limit: int = 100, until: float | None = None) -> Sequence[Audited]:
+        """The newest lines of the audit first, at most ``limit``; none that is later than ``until``, where given."""
+        found = (line for line in reversed(self._audit) if until is None or line.at <= until)
+        return list(islice(found, max(0, limit)))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from ._audit import Audited
 from ._models import (
     BUILT_IN_RUNNER_POLICIES,
     BUILT_IN_RUNTIME_POLICIES,
@@ -98,7 +99,10 @@ class State(Protocol):
 
 @runtime_checkable
 class History(Protocol):
-    """The records of past runs, bounded; the newest are kept. A record is a JSON object with a ``run_id``."""
+    """The records of past runs, bounded; the newest are kept. A record is a JSON object with a ``run_id``.
+
+    With it is the audit: what was done on purpose, by whom, when and why.
+    """
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Keep one record. Never waits, never raises: a history that cannot keep up drops the oldest."""
@@ -110,4 +114,16 @@ class History(Protocol):
 
     async def newest(self, limit: int = 100, before: str | None = None) -> Sequence[Mapping[str, Any]]:
         """The newest records first, at most ``limit``; only those older than the run ``before``, where given."""
+        ...
+
+    def note(self, lines: Sequence[Audited]) -> None:
+        """Keep lines of the audit. Never waits, never raises."""
+        ...
+
+    async def audit(self, limit: int = 100, until: float | None = None) -> Sequence[Audited]:
+        """The newest lines of the audit first, at most ``limit``; none that is later than ``until``, where given.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
         ...

@@ -19,43 +19,13 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from ._audit import Audited, audited, wanted
 from ._engine import Engine
 from ._memory import MemoryState
-from ._standing import (
-    CLEAN,
-    Cool,
-    Disable,
-    Effect,
-    Enable,
-    Restore,
-    Standing,
-    Succeeded,
-    changed,
-    leased,
-    returned,
-)
+from ._standing import CLEAN, Effect, Standing, Succeeded, changed, leased, returned
 from ._writer import Writer
 
 PART = "state"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Audited:
-    """Something that was done on purpose.
-
-    Attributes:
-        at: When, in seconds since the epoch.
-        who: The operator, or ``policy``, or where a configuration came from.
-        what: ``enable``, ``disable``, ``restore``, ``cool`` or ``reload``.
-        target: The failure domain, or the version of the catalog.
-        why: In words, or empty.
-    """
-
-    at: float
-    who: str
-    what: str
-    target: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,26 +276,10 @@ def reduced(before: Mapping[str, Standing], batch: Iterable[Entry]) -> Reduced:
         for change in entry.changes:
             was = now[change.domain]
             now[change.domain] = after(was, change)
-            if now[change.domain] != was:
-                done.audited += _audited(change, rechecked=was.disabled and not now[change.domain].disabled)
+            if not isinstance(change, Lease | Return):
+                done.audited += audited(change, was, now[change.domain])
     return done
 
 
-def _audited(change: Change, *, rechecked: bool = False) -> list[Audited]:
-    """The line of the audit for what somebody did on purpose: an operator, or a policy that disables and enables."""
-    match change:
-        case Succeeded(domain, at) if rechecked:
-            return [Audited(at, "policy", "enable", domain, "its recheck succeeded")]
-        case Enable(domain, at, by) | Restore(domain, at, by):
-            why = ""
-        case Disable(domain, at, by, why):
-            pass
-        case Cool(domain, at, _, _, why, by) if by:
-            pass
-        case _:
-            return []
-    return [Audited(at, by, type(change).__name__.lower(), domain, why)]
-
-
 def _is_an_operators_or_disables(entry: Entry) -> bool:
-    return any(_audited(change) for change in entry.changes)
+    return any(wanted(change) for change in entry.changes)

@@ -11,6 +11,7 @@ from typing import Final, Self, TypedDict, Unpack
 
 from sqlalchemy.exc import DBAPIError
 
+from ._audit import Audit
 from ._config import parse
 from ._database import Database
 from ._engine import POLL, log, to_its_end
@@ -35,6 +36,7 @@ class SqlOptions(TypedDict, total=False):
     open_wait_seconds: float
     max_pending: int
     keep_runs: int
+    audit: Audit | None
 
 
 class SqlStore:
@@ -62,6 +64,7 @@ class SqlStore:
         open_wait_seconds: float = 5.0,
         max_pending: int = 10_000,
         keep_runs: int = 100_000,
+        audit: Audit | None = None,
     ) -> None:
         """A store that is not open yet.
 
@@ -77,6 +80,7 @@ class SqlStore:
             open_wait_seconds: How long opening waits for a file that is locked, or a server that is starting.
             max_pending: How much of the state and of the history, each, waits at most to be written.
             keep_runs: How many records of runs are kept.
+            audit: Is told what is audited here as well, where the history that people ask is another one.
 
         Raises:
             StoreError: The URL names no database.
@@ -87,7 +91,9 @@ class SqlStore:
         self._closing = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         self.catalog = SqlCatalog(self._database, partial(parse, environ=environ, clients=clients))
-        self.state = SqlState(self._database, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
+        self.state = SqlState(
+            self._database, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending, audit=audit
+        )
         self.history = SqlHistory(self._database, max_pending=max_pending, keep_runs=keep_runs)
 
     @classmethod

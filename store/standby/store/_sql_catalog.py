@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Protocol, cast
 
 import anyio
@@ -16,6 +17,7 @@ from sqlalchemy import Table, and_, func, insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ._audit import reloaded
 from ._config import literal_secrets
 from ._database import Database
 from ._engine import log
@@ -64,7 +66,7 @@ class SqlCatalog:
             await self._changed.wait()
         return self._snapshot
 
-    async def replace(self, raw_document: Mapping[str, Any], origin: str) -> Snapshot:
+    async def replace(self, raw_document: Mapping[str, Any], origin: str, *, by: str = "", why: str = "") -> Snapshot:
         """Make the catalog's sections of ``raw_document`` the newest version; runs in flight keep theirs.
 
         A document that says what is stored already makes no version. Of its other sections nothing is stored: they
@@ -73,6 +75,8 @@ class SqlCatalog:
         Args:
             raw_document: The document as it was written: with ``${NAME}``, not with what that stands for.
             origin: Where it came from, for the audit.
+            by: Who wants it, for the audit; ``origin`` where left out.
+            why: In words, for the audit.
 
         Raises:
             ValueError: The document is invalid. Everything that is wrong with it is said at once.
@@ -81,7 +85,7 @@ class SqlCatalog:
         parsed = self._parse(raw_document)
         sections = {section: _copy(raw_document.get(section) or {}) for section in DOCUMENTS}
         try:
-            version = await self._file.finish(self._store(sections, origin))
+            version = await self._file.finish(self._store(sections, origin, by or origin, why))
         except DBAPIError as error:
             raise StoreError(f"{self._file.words(error)}; the configuration was not stored") from error
         if version >= self._snapshot.version:
@@ -131,7 +135,7 @@ class SqlCatalog:
         async with self._file.read() as connection:
             return _whole(await _sections(connection, await _newest(connection) if version is None else version))
 
-    async def _store(self, sections: Mapping[str, Mapping[str, Any]], origin: str) -> int:
+    async def _store(self, sections: Mapping[str, Mapping[str, Any]], origin: str, by: str, why: str) -> int:
         async with self._file.write(exclusive=True) as connection:
             newest = await _newest(connection)
             stored = await _sections(connection, newest)
@@ -140,12 +144,17 @@ class SqlCatalog:
             for path in literal_secrets(sections):
                 log.warning("%s is kept in %s as it was written: better name it, as ${NAME}", path, self._file.name)
             await self._file.say_that_it_stores(connection)
+            replaced = await _origin(connection, newest)
             version, now = newest + 1, time.time()
             await connection.execute(insert(catalog_versions).values(version=version, imported_at=now, origin=origin))
             for section, table in DOCUMENTS.items():
                 await _store_section(connection, table, version, stored[section], sections[section])
-            await connection.execute(
-                insert(audit).values(at=now, who=origin, what="reload", target=f"catalog:{version}", why="")
+            await connection.execute(insert(audit), asdict(reloaded(now, by, version, origin, why)))
+        if replaced not in (None, origin):
+            # Two that import in turn undo each other's work: whoever did not mean that, must be able to see it.
+            log.warning(
+                "%s: version %d of the catalog, from %s, takes the place of version %d, which came from %s",
+                *(self._file.name, version, origin, newest, replaced),
             )
         return version
 
@@ -153,6 +162,10 @@ class SqlCatalog:
 async def _newest(connection: AsyncConnection) -> int:
     found = await connection.execute(select(func.coalesce(func.max(catalog_versions.c.version), 0)))
     return int(found.scalar_one())
+
+
+async def _origin(connection: AsyncConnection, version: int) -> str | None:
+    return await connection.scalar(select(catalog_versions.c.origin).where(catalog_versions.c.version == version))
 
 
 async def _sections(connection: AsyncConnection, version: int) -> dict[str, dict[str, Any]]:

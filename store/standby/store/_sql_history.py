@@ -7,17 +7,17 @@ is looked up in both places. Runs make room for newer ones, in memory and on dis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from ._audit import Audited
 from ._database import Database
 from ._engine import log
 from ._errors import StoreError
-from ._shared_state import Audited
 from ._sql_tables import audit, runs
 from ._writer import Writer
 
@@ -65,7 +65,10 @@ class SqlHistory:
             log.error("a record without a run_id was handed to the history of %s", self._file.name)
 
     def note(self, lines: Sequence[Audited]) -> None:
-        """Keep lines of the audit, of what was done where no database could write them with it. Never waits."""
+        """Keep lines of the audit, of what was done where no database could write them with it. Never waits.
+
+        However many there are, none makes room for another.
+        """
         for line in lines:
             self.writer.add(line)
 
@@ -97,16 +100,24 @@ class SqlHistory:
                     told.setdefault(run_id, record)
         return list(islice(told.values(), max(0, limit)))
 
-    async def audit(self, limit: int = 100) -> Sequence[Audited]:
-        """The newest lines of the audit first, at most ``limit``.
+    async def audit(self, limit: int = 100, until: float | None = None) -> Sequence[Audited]:
+        """The newest lines of the audit first, at most ``limit``; none that is later than ``until``, where given.
+
+        Those that are not written yet come first.
 
         Raises:
             StoreError: The database cannot be read.
         """
+        # Taken before the first await: what is written meanwhile is then found twice rather than never.
+        waiting = [line for line in reversed(self.writer) if isinstance(line, Audited)]
+        told = {astuple(line): line for line in waiting if until is None or line.at <= until}
         try:
-            return await self._file.finish(self._audited(limit))
+            written = await self._file.finish(self._audited(limit, until))
         except DBAPIError as error:
             raise StoreError(f"{self._file.words(error)}; the audit cannot be read") from error
+        for line in written:
+            told.setdefault(astuple(line), line)
+        return list(islice(told.values(), max(0, limit)))
 
     async def _found(self, run_id: str) -> list[Mapping[str, Any]]:
         try:
@@ -128,8 +139,10 @@ class SqlHistory:
             log.warning("%s; the records of runs were asked for and cannot be read", self._file.words(error))
             return []
 
-    async def _audited(self, limit: int) -> list[Audited]:
+    async def _audited(self, limit: int, until: float | None) -> list[Audited]:
         query = select(audit.c.at, audit.c.who, audit.c.what, audit.c.target, audit.c.why)
+        if until is not None:
+            query = query.where(audit.c.at <= until)
         async with self._file.read() as connection:
             found = await connection.execute(query.order_by(audit.c.id.desc()).limit(max(0, limit)))
             return [Audited(*row) for row in found]

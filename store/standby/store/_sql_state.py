@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ._audit import Audit
 from ._database import Database
 from ._shared_state import NO_ROW, Entry, Row, SharedState, reduced
 from ._sql_tables import audit, standings
@@ -36,9 +37,12 @@ _UPDATE = (
 class SqlState(SharedState):
     """Run-time state in a database: survives this process, and is shared with the others that use the same one."""
 
-    def __init__(self, database: Database, *, commit_wait_seconds: float, max_pending: int) -> None:
+    def __init__(
+        self, database: Database, *, commit_wait_seconds: float, max_pending: int, audit: Audit | None = None
+    ) -> None:
         super().__init__(database, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
         self._database = database
+        self._audit = audit
         self._seen_seq = 0
 
     async def refresh(self, connection: AsyncConnection) -> None:
@@ -61,6 +65,8 @@ class SqlState(SharedState):
             if done.audited:
                 await connection.execute(insert(audit), [asdict(line) for line in done.audited])
         self._committed(batch, rows, done.refused)
+        if done.audited and self._audit is not None:
+            self._audit(done.audited)
 
 
 def _rows(found: Iterable[Any]) -> dict[str, Row]:

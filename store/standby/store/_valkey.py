@@ -30,9 +30,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ._audit import Audit
 from ._engine import POLL, Engine, log, to_its_end
 from ._errors import StoreError
-from ._shared_state import NO_ROW, Audited, Entry, Row, SharedState, reduced
+from ._shared_state import NO_ROW, Entry, Row, SharedState, reduced
 from ._standing import CLEAN, Standing
 from ._texts import StoreUrl
 
@@ -138,7 +139,7 @@ class ValkeyState(SharedState):
         prefix: str = "standby",
         commit_wait_seconds: float = 0.25,
         max_pending: int = 10_000,
-        audit: Callable[[Sequence[Audited]], None] | None = None,
+        audit: Audit | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._server = ValkeyServer(url)

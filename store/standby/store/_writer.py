@@ -1,8 +1,9 @@
 """Getting things written, in order, in batches, however long it takes, while nobody waits.
 
 What is handed in stays pending until a commit kept it. A database in trouble is tried again, at growing intervals, for
-as long as it takes; meanwhile the oldest makes room when more is pending than the bound. Something that no database
-would take is found by committing one at a time, and dropped with an error in the log: it must not block the rest.
+as long as it takes; meanwhile the oldest makes room when more is pending than the bound, unless it is precious.
+Something that no database would take is found by committing one at a time, and dropped with an error in the log: it
+must not block the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Writer(Generic[Item]):
     ) -> None:
         """Items are told apart by identity. ``commit`` keeps a batch, and calls `settle` in the step that follows.
 
-        ``precious`` items are the last to make room. ``linger_seconds`` lets a batch fill before it is committed.
+        ``precious`` items never make room: they wait, above the bound if need be. ``linger_seconds`` lets a batch fill
+        before it is committed.
         """
         self.dropped = 0
         self._part = part
@@ -127,7 +129,7 @@ class Writer(Generic[Item]):
 
     def _make_room(self) -> None:
         waiting = [item for item in self._pending if item not in self._in_flight]
-        victim = next((item for item in waiting if not self._precious(item)), waiting[0] if waiting else None)
+        victim = next((item for item in waiting if not self._precious(item)), None)
         if victim is not None:
             del self._pending[victim]
             self.dropped += 1

@@ -12,7 +12,6 @@ _missing = [name for name in ("sqlalchemy", "greenlet", "aiosqlite", "alembic", 
 if _missing:
     raise MissingExtra(f"an SQL store needs {', '.join(_missing)}: install standby[sql]")
 
-from ._shared_state import Audited  # noqa: E402
 from ._sql import SqlOptions, SqlStore, open_sql  # noqa: E402
 from ._sql_catalog import SqlCatalog  # noqa: E402
 from ._sql_history import SqlHistory  # noqa: E402
@@ -27,7 +26,6 @@ __all__ = [
     "SqlCatalog",
     "SqlState",
     "SqlHistory",
-    "Audited",
     "StoreError",
     "MissingExtra",
 ]
