@@ -15,6 +15,8 @@ pytestmark = pytest.mark.anyio
 DOWN = Fail("server_error", "down", status=500, retryable=True)
 COOL_5XX = {"failoverPolicy": {"actions": {"provider_5xx": "cooldown_and_next"}, "cooldownSeconds": 60}}
 
+GOES_ON = {"failoverPolicy": {"cooldownSeconds": 10, "ejectAfter": 1}}
+
 
 def limited(hint=None):
     return Fail("rate_limit", "slow down", status=429, retryable=True, hint=hint)
@@ -121,6 +123,42 @@ async def test_a_failed_probe_cools_again_whatever_the_action():
     await gate.ask()
     assert gate.calls() == {"a": 2, "b": 3}
     assert "the probe failed" in gate.state.standing("candidate:chat/a").cooled_for
+
+
+async def test_a_cooldown_that_no_action_asked_for_grows_while_somebody_else_is_well():
+    """Runs need not be the first to know of the recovery: somebody answers them."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=GOES_ON, chance=lambda: 0.0)
+    seen = []
+    for _ in range(3):
+        await gate.ask()
+        seen.append(round(cooling_seconds(gate, "candidate:chat/a")))
+        await anyio.sleep(seen[-1] + 1)
+    assert seen == [10, 20, 40]
+
+
+async def test_a_cooldown_that_no_action_asked_for_does_not_grow_where_nobody_else_is_well():
+    """Nobody would be spared anything by it, and a recovery should be seen soon."""
+    gate = gateway({"a": [DOWN], "b": [DOWN]}, policy=GOES_ON, chance=lambda: 0.0)
+    seen = []
+    for _ in range(8):
+        with pytest.raises(RunFailed):
+            await gate.ask()
+        seen.append(round(cooling_seconds(gate, "candidate:chat/a")))
+        await anyio.sleep(11)
+    assert seen == [10] * 8
+    assert gate.runner.statuses()[0].cooldowns_in_row == 1
+
+
+async def test_a_cooldown_that_an_action_asks_for_grows_though_nobody_else_is_well():
+    """The policy says how long."""
+    gate = gateway({"a": [DOWN], "b": [DOWN]}, policy=COOL_5XX, chance=lambda: 0.0)
+    seen = []
+    for _ in range(3):
+        with pytest.raises(RunFailed):
+            await gate.ask()
+        seen.append(round(cooling_seconds(gate, "candidate:chat/a")))
+        await anyio.sleep(seen[-1] + 1)
+    assert seen == [60, 120, 240]
 
 
 async def test_a_cancelled_probe_changes_nothing():

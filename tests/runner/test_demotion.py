@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from standby.runner import RunFailed
 from standby.runner.testing import EPOCH, Fail, Slow
 from tests.runner.conftest import gateway
 
@@ -45,6 +46,52 @@ async def test_a_later_failure_demotes_again():
         await gate.ask()
         await anyio.sleep(1)
     assert gate.state.standing("candidate:chat/a").demoted == 30
+
+
+async def failed_alone(gate, times):
+    """Runs that may call nobody but the first candidate, a second apart; what each told of its demotion."""
+    causes = []
+    for _ in range(times):
+        with pytest.raises(RunFailed) as caught:
+            await gate.ask(only=["a"])
+        causes.append(caught.value.record.tries[0].effects[-1].cause)
+        await anyio.sleep(1)
+    return causes
+
+
+async def test_a_demotion_grows_no_further_than_it_changes_the_order():
+    """Five steps more than what puts the first behind the last; the record says that it goes no lower."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=DEMOTE, candidates={"b": {"priority": 115}})
+    causes = await failed_alone(gate, 9)
+    assert gate.runner.statuses()[0].effective_priority == 100 + 15 + 50
+    assert [cause.endswith("; as low as it goes") for cause in causes] == [False] * 7 + [True] * 2
+
+
+async def test_whoever_goes_on_failing_stays_as_low_as_it_goes():
+    """Its demotion begins anew to wear off with each failure, and has worn off a step at a time after the last."""
+    gate = gateway({"a": [DOWN], "b": []}, policy=DEMOTE)
+    for _ in range(3):
+        await failed_alone(gate, 20)
+        await anyio.sleep(30)
+        assert gate.runner.statuses()[0].effective_priority == 100 + 1 + 50
+    await anyio.sleep(5 * 60)
+    assert gate.runner.statuses()[0].effective_priority == 101
+    await anyio.sleep(60)
+    assert gate.runner.statuses()[0].effective_priority == 100
+
+
+async def test_those_who_are_as_low_as_it_goes_keep_their_order():
+    """The most that is added is the same for all candidates of a model."""
+    gate = gateway(
+        {"a": [DOWN], "b": [DOWN], "c": [DOWN]},
+        policy=DEMOTE | {"failoverPolicy": {"ejectAfter": 0}},
+        candidates={"b": {"priority": 107}, "c": {"priority": 112}},
+    )
+    for _ in range(20):
+        with pytest.raises(RunFailed):
+            await gate.ask()
+        await anyio.sleep(1)
+    assert [status.effective_priority for status in gate.runner.statuses()] == [162, 169, 174]
 
 
 async def test_a_demotion_wears_off_a_step_at_a_time():

@@ -76,6 +76,18 @@ async def test_one_provider_alone_is_called_once_a_run():
     assert max(each.seconds for each in told) <= 1, world.figures(told)
 
 
+@pytest.mark.parametrize("names", ["a", "abc"])
+async def test_ranks_stay_readable(names):
+    """An hour of it, and nobody is demoted by more than six steps, in the order as configured; then that wears off."""
+    world = World({name: FaultScript((0, fails(SERVER_ERROR)), (3600, answers(0.2))) for name in names})
+    told = await world.serve(every(1, until=3600))
+    ranks = [status.effective_priority for status in world.runner.statuses()]
+    assert all(200 <= rank <= 700 for rank in ranks), ranks
+    told += await world.serve(every(10, until=3700))
+    assert [status.effective_priority for status in world.runner.statuses()] == [100, 101, 102][: len(names)]
+    assert all(each.answered for each in told[-300:]), world.figures(told)
+
+
 async def test_what_is_held_is_given_back_after_an_outage():
     """No run, retry, lease or probe is left over."""
     world = World({"a": fails(SERVER_ERROR), "b": hangs(), "c": fails(OVERLOADED)}, overrides=TEN_SECONDS)

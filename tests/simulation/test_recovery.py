@@ -24,16 +24,35 @@ def probes_since(provider, at):
     return sum(probed_at >= at for probed_at in provider.probed_at)
 
 
-async def test_after_an_outage_of_all_the_first_probe_finds_who_is_well():
-    """After ten minutes without anybody: the first cooldown that ends is the end of the matter, one probe for each."""
+async def test_after_an_outage_of_all_somebody_is_probed_soon():
+    """Whenever it ends it is seen within a minute: cooldowns do not grow where nobody is well. One probe for each."""
     world = World({name: down(60, 660) for name in "abc"})
+    ends = {at: world.cooldowns_at(at) for at in range(61, 661)}
+    told = await world.serve(every(0.2, until=760))
+    longest = max(min(each.values()) - at for at, each in ends.items())
+    assert longest <= 66, f"{longest:.1f} s"  # 60 s, and a tenth
+    first = min(world[name].first_answer(660) for name in "abc")
+    assert first - max(660, min(ends[660].values())) <= 0.2 + 0.2, f"{first:.3f} s; {world.figures(told)}"
+    assert all(probes_since(world[name], 660) <= 1 for name in "abc"), world.figures(told)
+
+
+async def test_after_an_outage_of_all_in_which_everybody_refused_the_first_probe_finds_who_is_well():
+    """What an action leaves out is left out for as long as the policy says, twice as long each time in a row."""
+    world = World({name: down(60, 660, REFUSES) for name in "abc"})
     cooldowns = world.cooldowns_at(660)
-    told = await world.serve(every(0.2, until=1060))
+    told = await world.serve(every(0.2, until=1260))
     ends = max(660, min(cooldowns.values()))
     first = min(world[name].first_answer(660) for name in "abc")
-    assert ends - 660 <= 528, f"{ends - 660:.1f} s"  # 60 s, doubled three times, and a tenth
+    assert 66 < ends - 660 <= 528, f"{ends - 660:.1f} s"  # 60 s, doubled three times, and a tenth
     assert first - ends <= 0.2 + 0.2, f"{first - ends:.3f} s; {world.figures(told)}"
-    assert all(probes_since(world[name], 660) <= 1 for name in "abc"), world.figures(told)
+
+
+async def test_a_cooldown_that_grew_while_somebody_was_well_is_short_again_when_nobody_is():
+    """The primary has been dead for an hour when the backup dies as well: it is asked about every minute from then on."""
+    world = World({"a": FaultScript((0, DOWN), (5000, UP)), "b": down(3600, inf)})
+    told = await world.serve(every(1, until=5200))
+    assert len([at for at in world["a"].probed_at if 60 < at < 3600]) <= 5, world.figures(told)
+    assert world["a"].first_answer(5000) <= 5067, world.figures(told)
 
 
 async def test_after_the_recovery_every_run_is_answered():

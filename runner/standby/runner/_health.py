@@ -6,6 +6,8 @@ A candidate is usable, cooling, half open or disabled, by the worst of what is h
   lease that expires, while the others keep to the next candidate.
 - A probe that succeeds ends the matter; one that fails cools the candidate again, for longer. One that is cancelled
   gives the lease back and changes nothing.
+- Cooldowns grow to spare runs a probe in vain while somebody else answers them. Where nobody else is well there is
+  nobody to spare: what no action asked for then lasts no longer than the first time, so that a recovery is seen soon.
 - What a policy disabled comes back in the same way, where `recheckSeconds` says so; what an operator did, never.
 - A call that was under way when its candidate was cooled, and fails after it has recovered, is old news.
 - Local failures and those of the caller never touch a provider's health.
@@ -30,6 +32,13 @@ NO_SIGN_OF_ILLNESS: Final[frozenset[Blame]] = frozenset({"local", "caller", "req
 
 MIN_COOLDOWN_SECONDS: Final = 1.0
 JITTER: Final = 0.1
+
+MOST_STEPS: Final = 5
+"""A candidate is demoted by what puts the first of its model behind the last, and so many steps, at most.
+
+More changes nothing in the order, and takes long to wear off. It is the same for all of a model: those who are that low
+keep their order.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +89,18 @@ def probe_held_until(domains: Sequence[str], standing_of: StandingOf) -> float:
     return max((standing.probe_until for domain in domains if (standing := standing_of(domain))), default=0.0)
 
 
-def is_last_usable(
-    candidate: RouteCandidate, candidates: Sequence[RouteCandidate], standing_of: StandingOf, now: float
-) -> bool:
-    """Whether no other of these may be called now."""
-    return not any(_may_be_called(other, standing_of, now) for other in candidates if other is not candidate)
-
-
 def _may_be_called(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> bool:
     found = availability(candidate, standing_of, now)
     if found.verdict == "probe":
         return probe_held_until(found.domains, standing_of) <= now
     return found.verdict == "usable"
+
+
+def _is_well(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> bool:
+    """Whether nothing is held against it, and it did not fail when it was last called."""
+    standing = standing_of(candidate.domains.candidate)
+    failing = standing is not None and standing.failures_in_row > 0
+    return not failing and availability(candidate, standing_of, now).verdict == "usable"
 
 
 def effective_priority(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> int:
@@ -108,7 +117,7 @@ class FailedTry:
         began_at: When the try began, in seconds since the epoch.
         given_up: Whether the run leaves the candidate, and does not try it again.
         probe: The half-open domains that the try was the probe of.
-        last_usable: Whether no other candidate of the route is usable; asked only where it matters.
+        others: The other candidates of the route.
         chance: A number in [0, 1) for the jitter.
     """
 
@@ -118,7 +127,7 @@ class FailedTry:
     began_at: float
     given_up: bool
     probe: tuple[str, ...]
-    last_usable: Callable[[], bool]
+    others: Sequence[RouteCandidate]
     chance: float
 
 
@@ -147,7 +156,10 @@ def effects_of_failure(
     demote = decisions.demote
     if demote is not None and demote.demote and failed.given_up:
         cause = _cause(failed.category, demote.reason, demote.match)
-        effects.append(Demote(own, now, failed.began_at, demote.step, candidate.restore_seconds, cause))
+        at_most = candidate.priority_span + MOST_STEPS * demote.step
+        if (standing := standing_of(own)) is not None and standing.demotion(now) >= at_most:
+            cause += "; as low as it goes"
+        effects.append(Demote(own, now, failed.began_at, demote.step, candidate.restore_seconds, cause, at_most))
     return tuple(effects)
 
 
@@ -213,9 +225,10 @@ def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: S
         standing = standing_of(own)
         in_row = 1 + (standing.failures_in_row if standing is not None else 0)
         stale = standing is not None and standing.half_open(now) and failed.began_at < standing.cooled_at
-        if in_row >= candidate.cooldown.eject_after and not stale and not failed.last_usable():
+        due = in_row >= candidate.cooldown.eject_after and not stale
+        if due and any(_may_be_called(other, standing_of, now) for other in failed.others):
             cause = f"{failed.category}: {in_row} failures in a row (ejectAfter {candidate.cooldown.eject_after})"
-            cools.append(_cool(candidate, own, base_seconds, cause, failed, standing_of, now))
+            cools.append(_cool(candidate, own, base_seconds, cause, failed, standing_of, now, soft=True))
     return cools
 
 
@@ -231,7 +244,7 @@ def _left_out_again(
     standing, cause = standing_of(domain), f"{failed.category}: the probe failed"
     if standing is not None and standing.disabled:
         return Disable(domain, now, "policy", cause, _recheck_at(candidate, now))
-    return _cool(candidate, domain, base_seconds, cause, failed, standing_of, now)
+    return _cool(candidate, domain, base_seconds, cause, failed, standing_of, now, soft=True)
 
 
 def _recheck_at(candidate: RouteCandidate, now: float) -> float:
@@ -247,18 +260,23 @@ def _cool(
     failed: FailedTry,
     standing_of: StandingOf,
     now: float,
+    *,
+    soft: bool = False,
 ) -> Cool:
+    """A cooldown, longer for each in a row; a soft one, which no action asked for, only while somebody else is well."""
     standing = standing_of(domain)
+    grows = not soft or any(_is_well(other, standing_of, now) for other in failed.others)
     in_row = 1
     if standing is not None:
         # Calls that were under way when the domain was cooled fail of the same incident: they do not count again.
         new_incident = failed.began_at >= standing.cooled_at
-        in_row = standing.in_row(now) + 1 if new_incident else max(1, standing.in_row(now))
+        in_row = standing.in_row(now) + 1 if new_incident and grows else max(1, standing.in_row(now))
     longest = max(candidate.cooldown.max_seconds, base_seconds)
     if failed.hint is not None:
         longest = candidate.cooldown.max_seconds
         base_seconds = max(MIN_COOLDOWN_SECONDS, failed.hint)
-    seconds = min(longest, base_seconds * _growth(candidate.cooldown.multiplier, in_row))
+    growth = _growth(candidate.cooldown.multiplier, in_row) if grows else 1.0
+    seconds = min(longest, base_seconds * growth)
     return Cool(domain, now, now + seconds * (1 + JITTER * failed.chance), in_row, cause)
 
 

@@ -21,7 +21,7 @@ def log_effects(effects: Sequence[Effect]) -> None:
                 if recheck_at:
                     lasting = f"for {recheck_at - at:.0f} s, then checked again"
                 log.warning("%s is left out %s, by %s: %s", domain, lasting, by, why)
-            case Demote(domain, _, _, step, _, cause):
+            case Demote(domain, _, _, step, _, cause, _):
                 log.info("%s is ranked %d lower: %s", domain, step, cause)
             case _:
                 pass

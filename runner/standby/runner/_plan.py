@@ -37,7 +37,6 @@ from ._health import (
     availability,
     effects_of_failure,
     effects_of_success,
-    is_last_usable,
     leaves_out,
     probe_held_until,
 )
@@ -285,7 +284,7 @@ class Plan:
         tried, candidate = self.record.tries[-1], call.candidate
         failure = failure_of(error)
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
-        failed = self._failed(call, failure, tried.began_at, given_up=True, now=now)
+        failed = self._failed(call, failure, tried.began_at, given_up=True)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
         self.record.tries[-1] = replace(
             tried,
@@ -308,7 +307,7 @@ class Plan:
         domain = candidate.domains.of(candidate.cooldown.scopes.get(failure.info.category, "candidate"))
         wait_seconds, why = self._wait_before_retry(candidate, tries, decisions, failure, now)
         refusal: RetryDecision | None = None
-        failed = self._failed(call, failure, began_at, given_up=wait_seconds is None, now=now)
+        failed = self._failed(call, failure, began_at, given_up=wait_seconds is None)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
         if wait_seconds is not None:
             if leaves_out(candidate, effects):
@@ -422,7 +421,7 @@ class Plan:
         self._finish(DELIVER)
         return effects
 
-    def _failed(self, call: Call, failure: Failure, began_at: float, *, given_up: bool, now: float) -> FailedTry:
+    def _failed(self, call: Call, failure: Failure, began_at: float, *, given_up: bool) -> FailedTry:
         return FailedTry(
             category=failure.info.category,
             blame=failure.blame,
@@ -430,7 +429,7 @@ class Plan:
             began_at=began_at,
             given_up=given_up,
             probe=call.probe,
-            last_usable=lambda: is_last_usable(call.candidate, self.route.candidates, self._standing_of, now),
+            others=[other for other in self.route.candidates if other is not call.candidate],
             chance=self._shared.chance(),
         )
 

@@ -84,6 +84,7 @@ class RouteCandidate:
         id: Its name within the model.
         key: Its name in the whole gateway: ``model/id``.
         model: The provider's name of the model.
+        priority_span: How far apart the priorities of the model's candidates are, as configured.
         client: Who calls it.
         rules: Its compiled policies.
         max_attempts: Tries of it in one run, the first included.
@@ -103,6 +104,7 @@ class RouteCandidate:
     provider: str
     client: ProviderClient
     priority: int
+    priority_span: int
     weight: float
     domains: Domains
     rules: Rules
@@ -170,7 +172,7 @@ def _candidate(
 ) -> RouteCandidate:
     policies = effective_policies(snapshot, model, candidate)
     gateway, runtime, override = policies.runner_policy, policies.runtime_policy, policies.failover_override
-    key = f"{model_name}/{candidate.id}"
+    key, priorities = f"{model_name}/{candidate.id}", [each.priority for each in model.candidates]
     of_key = limits.capacity(f"credential:{candidate.provider}", snapshot.providers[candidate.provider].rate_limit)
     own = limits.capacity(key, runtime.rate_limit_policy)
     capacities = tuple(capacity for capacity in (own, of_key) if capacity is not None)
@@ -181,6 +183,7 @@ def _candidate(
         provider=candidate.provider,
         client=client,
         priority=candidate.priority,
+        priority_span=max(priorities) - min(priorities),
         weight=candidate.weight,
         domains=Domains(
             candidate=f"candidate:{key}",

@@ -139,7 +139,10 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Demote:
-    """Add ``step`` to the domain's demotion, unless the failed attempt began before the last demotion."""
+    """Add ``step`` to the domain's demotion, unless the failed attempt began before the last demotion.
+
+    The demotion grows up to ``at_most``, where given; at that it begins anew to wear off.
+    """
 
     domain: str
     at: float
@@ -147,6 +150,7 @@ class Demote:
     step: int
     restore_seconds: float
     cause: str
+    at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +262,13 @@ def _enabled(standing: Standing) -> Standing:
 def _demoted(standing: Standing, effect: Demote) -> Standing:
     if effect.began_at < standing.demoted_at:
         return standing
+    demotion = standing.demotion(effect.at)
+    demoted = demotion + effect.step
+    if effect.at_most is not None:
+        demoted = max(demotion, min(demoted, effect.at_most))
     return replace(
         standing,
-        demoted=standing.demotion(effect.at) + effect.step,
+        demoted=demoted,
         demoted_at=effect.at,
         demoted_for=effect.cause,
         demote_step=effect.step,

@@ -6,6 +6,7 @@ must hold of a change is asserted where the change is made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
@@ -180,7 +181,8 @@ class HealthMachine(RuleBasedStateMachine):
         candidate, failure = attempt.candidate, failure_of(error)
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
         others = [each for each in self.candidates if each is not candidate]
-        last = not any(availability(each, self.standings.get, self.now).verdict == "usable" for each in others)
+        last = not any(each in dict(self.free()) for each in others)
+        alone = last or not any(self.answers(each) for each in others)
         failed = FailedTry(
             failure.info.category,
             failure.blame,
@@ -188,7 +190,7 @@ class HealthMachine(RuleBasedStateMachine):
             attempt.began_at,
             given_up,
             attempt.probe,
-            lambda: last,
+            others,
             chance,
         )
         effects = effects_of_failure(candidate, decisions, failed, self.standings.get, self.now)
@@ -199,7 +201,7 @@ class HealthMachine(RuleBasedStateMachine):
             if isinstance(effect, Cool):
                 assert 1.0 <= effect.until - self.now <= LONGEST_COOLDOWN + 1e-6
                 assert not (last and "in a row" in effect.cause)
-                self.check_row(effect, attempt)
+                self.check_row(effect, attempt, alone and _is_soft(effect))
         self.change(*effects)
         self.give_back(attempt)
 
@@ -314,6 +316,11 @@ class HealthMachine(RuleBasedStateMachine):
 
     # -- the store ---------------------------------------------------------------------------------------------
 
+    def free(self):
+        """Those of `callable` whom no other run probes."""
+        held = [domain for domain, each in self.standings.items() if each.probe_until > self.now]
+        return [(each, probed) for each, probed in self.callable() if not set(probed) & set(held)]
+
     def callable(self):
         """The candidates that may be called now, each with the domains that must be probed."""
         found = [(each, availability(each, self.standings.get, self.now)) for each in self.candidates]
@@ -369,13 +376,25 @@ class HealthMachine(RuleBasedStateMachine):
             assert after == (without_probe(before) if held else before)
             self.put(domain, after)
 
-    def check_row(self, cool, attempt):
-        """Calls that were under way when the domain was cooled fail of the same incident: the row does not grow."""
+    def check_row(self, cool, attempt, as_at_first):
+        """The row does not grow by calls that were under way when the domain was cooled: they are of the same incident.
+
+        Nor where nobody else is well, and no action asked for it: then it lasts no longer than the first in a row.
+        """
         standing = self.standings.get(cool.domain, CLEAN)
-        if attempt.began_at < standing.cooled_at:
+        if attempt.began_at < standing.cooled_at or as_at_first:
             assert cool.in_row == max(1, standing.in_row(self.now))
         else:
             assert cool.in_row == standing.in_row(self.now) + 1
+
+    def answers(self, candidate):
+        """Whether it is well, as far as is known."""
+        failures = self.standings.get(candidate.domains.candidate, CLEAN).failures_in_row
+        return not failures and availability(candidate, self.standings.get, self.now).verdict == "usable"
+
+
+def _is_soft(cool):
+    return "in a row" in cool.cause or "the probe failed" in cool.cause
 
 
 def one_of(choices, number):
@@ -400,7 +419,9 @@ def check_change(before, after, effect):
     assert after.failures_in_row <= before.failures_in_row or isinstance(effect, Failed)
     # A demotion counts once per incident, and only an operator takes it back.
     if isinstance(effect, Demote) and effect.began_at >= before.demoted_at:
-        assert after.demotion(effect.at) == before.demotion(effect.at) + effect.step
+        demotion = before.demotion(effect.at)
+        most = math.inf if effect.at_most is None else max(demotion, effect.at_most)
+        assert after.demotion(effect.at) == min(demotion + effect.step, most)
     elif not by_operator:
         assert (after.demoted, after.demoted_at) == (before.demoted, before.demoted_at)
     # What is disabled is enabled by an operator, or by a success of an attempt since its recheck was due.
