@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 try:
     import typer
@@ -20,6 +20,7 @@ except ModuleNotFoundError:
 
 if TYPE_CHECKING:
     from standby.lab import Explanation, Told
+    from standby.runner import Gateway
 
 app = typer.Typer(
     help="Runs AI requests, and fails over by policy when providers fail.",
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+T = TypeVar("T")
 
 ConfigFile = Annotated[
     Path, typer.Argument(help="The configuration document: .yaml, .toml or .json.", metavar="FILE", show_default=False)
@@ -70,34 +73,71 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Overrides server.port; 0 picks a free one.", show_default=False),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Overrides server.workers: how many processes share the port.", show_default=False),
+    ] = None,
 ) -> None:
     """Serve the gateway that FILE describes, until SIGTERM or Ctrl-C; then let what is under way end."""
-    import logging
-
-    import anyio
-
-    from standby import lab
-    from standby.proxy import CannotListen
+    from standby.proxy import CannotListen, CannotStart, supervise
     from standby.proxy import serve as run
-    from standby.runner import Gateway
-    from standby.store import InvalidConfig, StoreError
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every look at a schema
-
-    def explain(gateway: Gateway, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return lab.ask(gateway.runner.catalog.snapshot(), asked)
+    from standby.store import InvalidConfig, StoreError, load
 
     async def until_stopped() -> None:
-        await run(config, host=host, port=port, explain=explain, say=typer.echo)
+        await run(config, host=host, port=port, explain=_explain_asked, say=typer.echo)
 
+    _log_to_stderr()
     try:
-        anyio.run(until_stopped, backend_options={"use_uvloop": _has("uvloop")})
+        workers = load(config).server.workers if workers is None else workers
+        if workers == 1:
+            _run(until_stopped)
+        else:
+            # -P: what lies in the working folder is not ours to import.
+            command = [sys.executable, "-P", "-m", "standby.cli", "worker"]
+            supervise(config, workers, command, host=host, port=port, say=typer.echo)
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    except (StoreError, CannotListen) as error:
+    except (StoreError, CannotListen, CannotStart) as error:
         fail(str(error))
+
+
+@app.command(hidden=True)
+def worker(pipe: int) -> None:
+    """One process of `serve --workers`, which starts it, and has the other end of PIPE."""
+    from standby.proxy import Orphan, Parent, work
+
+    try:
+        parent = Parent(pipe)
+    except Orphan as error:
+        fail(str(error), 2)
+
+    async def until_stopped() -> bool:
+        return await work(parent, _explain_asked)
+
+    _log_to_stderr(f"worker {parent.task.number} ")
+    raise typer.Exit(0 if _run(until_stopped) else 1)
+
+
+def _log_to_stderr(who: str = "") -> None:
+    import logging
+
+    form = f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+    for chatty in ("alembic", "watchfiles"):  # they tell of every look at a schema, and of every file in a folder
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _run(serving: Callable[[], Awaitable[T]]) -> T:
+    import anyio
+
+    return anyio.run(serving, backend_options={"use_uvloop": _has("uvloop")})
+
+
+def _explain_asked(gateway: Gateway, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    from standby import lab
+
+    return lab.ask(gateway.runner.catalog.snapshot(), asked)
 
 
 @app.command()
@@ -398,3 +438,7 @@ def demo(
 
 def _has(package: str) -> bool:
     return find_spec(package) is not None
+
+
+if __name__ == "__main__":
+    main()

@@ -34,13 +34,18 @@ async def follow(config: str | os.PathLike[str], reload: Callable[[], Awaitable[
         if found is None or found == known:
             continue
         known = found
-        try:
-            log.info("%s was changed: version %d of the catalog is served", path, await reload())
-        except (InvalidConfig, StoreError) as error:
-            # No traceback for an operator's mistake.
-            log.error("%s was changed, and is not taken: the old version goes on. %s", path, error)  # noqa: TRY400
-        except Exception:
-            log.exception("%s was changed, and cannot be taken: the old version goes on", path)
+        await take(path, "was changed", reload)
+
+
+async def take(config: str | os.PathLike[str], why: str, reload: Callable[[], Awaitable[int]]) -> None:
+    """Call ``reload`` where nobody waits for the answer: the log has what came of it."""
+    try:
+        log.info("%s %s: version %d of the catalog is served", config, why, await reload())
+    except (InvalidConfig, StoreError) as error:
+        # No traceback for an operator's mistake.
+        log.error("%s %s, and is not taken: the old version goes on. %s", config, why, error)  # noqa: TRY400
+    except Exception:
+        log.exception("%s %s, and cannot be taken: the old version goes on", config, why)
 
 
 def _folders(path: Path) -> set[Path]:

@@ -1,4 +1,4 @@
-"""`standby serve`: one process, one port, until it is told to stop."""
+"""`standby serve` in one process, on one port, until it is told to stop; for several see `_workers.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from standby.runner import Gateway, open_gateway
-from standby.store import Finding, InvalidConfig, ServerSettings, load, read
+from standby.store import Document, Finding, InvalidConfig, ServerSettings, load, read
 
 from ._access import is_loopback
 from ._admin import Tools
@@ -30,7 +30,10 @@ DRAIN_SECONDS: Final = 600
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than callers and balancers keep an idle connection: one that the server closes may just be sent a request."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+Explain = Callable[[Gateway, Mapping[str, Any]], Mapping[str, Any]]
+"""Answers `POST /admin/explain`; a question that makes no sense is a `ValueError`."""
 
 
 class CannotListen(Exception):
@@ -47,12 +50,13 @@ async def serve(
     *,
     host: str | None = None,
     port: int | None = None,
-    explain: Callable[[Gateway, Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    explain: Explain | None = None,
     say: Callable[[str], None] = print_at_once,
 ) -> None:
     """Serve the gateway that ``config`` describes until SIGTERM or SIGINT, then let what is under way end.
 
-    A change of the file becomes the catalog's next version; its server and store sections are read at the start only.
+    In this process alone, whatever `server.workers` says. A change of the file becomes the catalog's next version; its
+    server and store sections are read at the start only.
 
     Args:
         config: The configuration document's file.
@@ -66,23 +70,37 @@ async def serve(
         StoreError: A store that it names cannot be opened.
         CannotListen: The address cannot be bound.
     """
-    settings = load(config).server
-    settings = settings.model_copy(
-        update={"host": host or settings.host, "port": settings.port if port is None else port}
-    )
-    refuse_open_doors(settings, os.fspath(config))
+    settings = settings_of(load(config), os.fspath(config), host=host, port=port)
     # The address first: a second server that was started by mistake must not put its document into a shared store.
     with bound_socket(settings.host, settings.port) as listening:
-        async with open_gateway(config) as gateway:
+        async with open_gateway(config) as gateway, anyio.create_task_group() as tasks:
 
             async def reload(by: str, why: str) -> int:
                 return await gateway.reload(read(config), by=by, why=why)
 
-            tools = Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(follow, config, partial(reload, "file", "edited"))
-                await run_server(create_app(gateway.runner, settings, tools), listening, say)
-                tasks.cancel_scope.cancel()
+            tasks.start_soon(follow, config, partial(reload, "file", "edited"))
+            app = create_app(gateway.runner, settings, tools_of(gateway, reload, explain))
+            await run_server(app, listening, say)
+            tasks.cancel_scope.cancel()
+
+
+def tools_of(gateway: Gateway, reload: Callable[[str, str], Awaitable[int]], explain: Explain | None) -> Tools:
+    """What the admin API of an open gateway needs beside its runner."""
+    return Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
+
+
+def settings_of(document: Document, where: str, *, host: str | None, port: int | None) -> ServerSettings:
+    """The document's `server` section under what overrides it.
+
+    Raises:
+        InvalidConfig: It would let everybody in.
+    """
+    settings = document.server
+    settings = settings.model_copy(
+        update={"host": host or settings.host, "port": settings.port if port is None else port}
+    )
+    refuse_open_doors(settings, where)
+    return settings
 
 
 def refuse_open_doors(settings: ServerSettings, where: str) -> None:
@@ -96,8 +114,14 @@ def refuse_open_doors(settings: ServerSettings, where: str) -> None:
         raise InvalidConfig([Finding(path="server.host", found=repr(settings.host), message=message)], where)
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int, *, shared: bool = False, listens: bool = True) -> socket.socket:
     """A socket that listens on ``host`` and ``port``; port 0 picks a free one.
+
+    Args:
+        host: A name or an address of this machine.
+        port: The port.
+        shared: Whether other sockets that are shared too may have the same port.
+        listens: Whether it listens already. One that does not holds the port and is sent no connection.
 
     Raises:
         CannotListen: The address is taken, or not this machine's.
@@ -107,8 +131,11 @@ def bound_socket(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host.strip("[]"), port))
-        listening.listen(BACKLOG)  # two sockets may be bound to one address; only one may listen
+        if listens:
+            listening.listen(BACKLOG)  # two sockets may be bound to one address; only one may listen, if not shared
     except (OSError, OverflowError, UnicodeError) as error:
         listening.close()
         why = (error.strerror if isinstance(error, OSError) else None) or error
@@ -182,7 +209,7 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield  # signals are the main thread's
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
         try:
             yield
         finally:

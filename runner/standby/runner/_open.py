@@ -75,6 +75,9 @@ async def open_gateway(
     *,
     clients: Mapping[str, ClientFactory] | None = None,
     http: HttpPool | Host | None = None,
+    processes: int = 1,
+    where: str | None = None,
+    imports: bool = True,
 ) -> AsyncGenerator[Gateway, None]:
     """Open what a configuration document describes.
 
@@ -82,30 +85,46 @@ async def open_gateway(
         config: The document's file, or the document.
         clients: Makers of clients beside the built-in ones, by the name that a provider's ``client`` has.
         http: See `Runner`.
+        processes: See `Runner`.
+        where: The file that a document was read from, for errors and the audit.
+        imports: Whether the document becomes the newest version of a catalog that is kept. A process that joins others
+            had better serve what they serve: whatever was imported since they began.
 
     Raises:
         InvalidConfig: The document is wrong.
         StoreError: A store that it names cannot be opened.
     """
     raw = config if isinstance(config, Mapping) else read(config)
-    where, by = ("configuration", "host") if isinstance(config, Mapping) else (os.fspath(config), "file")
+    file = where or (None if isinstance(config, Mapping) else os.fspath(config))
+    origin = ("configuration", "host") if file is None else (file, "file")
     known = (*BUILT_IN_CLIENTS, *(clients or ()))
-    document = parse(raw, clients=known, where=where)
+    document = parse(raw, clients=known, where=origin[0])
     async with AsyncExitStack() as stack:
-        catalog, replace, state, history = await _stores(stack, raw, document, where, by, known)
-        runner = Runner(catalog, state, history=history, clients=clients, http=http)
+        catalog, replace, state, history = await _stores(stack, raw, document, *origin, known, imports=imports)
+        runner = Runner(catalog, state, history=history, clients=clients, http=http, processes=processes)
         await stack.enter_async_context(runner)
         yield Gateway(runner, document, replace)
 
 
 async def _stores(
-    stack: AsyncExitStack, raw: Mapping[str, Any], document: Document, where: str, by: str, clients: Collection[str]
+    stack: AsyncExitStack,
+    raw: Mapping[str, Any],
+    document: Document,
+    where: str,
+    by: str,
+    clients: Collection[str],
+    *,
+    imports: bool,
 ) -> tuple[Catalog, Replace, State, History]:
     """What the document's `store` section names, opened; a part that is kept in memory is not kept at all."""
     memory = MemoryCatalog(document.snapshot())
 
     async def replace_in_memory(raw: Mapping[str, Any], by: str, why: str) -> Snapshot:
-        snapshot = memory.replace(parse(raw, clients=clients, where=where).snapshot())
+        served = memory.snapshot()
+        wanted = parse(raw, clients=clients, where=where).snapshot(served.version)
+        if wanted == served:
+            return served  # what says the same makes no version
+        snapshot = memory.replace(wanted)
         history.note([reloaded(time.time(), by, snapshot.version, where, why)])
         return snapshot
 
@@ -119,7 +138,8 @@ async def _stores(
         store = await stack.enter_async_context(open_sql(url, clients=clients))
         catalog, history = store.catalog, store.history
         replace = partial(_replaced, store.catalog, where)
-        await replace(raw, by, AT_THE_START)
+        if imports or not catalog.snapshot().version:
+            await replace(raw, by, AT_THE_START)
         if state_url == url:
             return catalog, replace, store.state, history
     else:

@@ -85,6 +85,7 @@ class Runner:
             One of the runner's own where left out.
         clock: Where time comes from.
         chance: Returns a number in [0, 1): weighted draws, backoff and jitter.
+        processes: How many processes serve together, this one included.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class Runner:
         http: HttpPool | Host | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        processes: int = 1,
     ) -> None:
         self.catalog = catalog
         self.history: History = history if history is not None else MemoryHistory()
         self.state: State = state if state is not None else MemoryState(self.history.note)
+        self.processes = processes
         self._clients = Clients(clients or {}, http)
         self._clock: Clock = clock or SystemClock()
         self._chance = chance

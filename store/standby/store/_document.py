@@ -119,6 +119,8 @@ class ServerSettings(Section):
     """The address to bind; a loopback address where no `keys` are given."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """0 picks a free port and prints it."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """How many processes answer on the port; more than one share their state through a store that is not `memory:`."""
     keys: list[CallerKey] = Field(default_factory=list[CallerKey])
     """Callers' keys; without any, everybody on this machine may call, and nobody else."""
     admin_key: Annotated[Key | None, BeforeValidator(_empty_is_none)] = None
