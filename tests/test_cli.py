@@ -222,6 +222,64 @@ def test_import_of_a_wrong_document(kept):
     assert b"Traceback" not in done.stderr
 
 
+@pytest.fixture
+def without_models(tmp_path, kept):
+    """A document on the same store, which leaves the catalog to it."""
+    path = tmp_path / "without.yaml"
+    path.write_text(f'version: 1\nstore: {{url: "sqlite:///{tmp_path}/standby.db"}}\n')
+    return str(path)
+
+
+def test_check_of_a_document_without_models(without_models, tmp_path):
+    """Where they are is said, and not asked: there may be no store yet."""
+    done = standby("check", without_models)
+    assert done.stdout.decode() == f"{without_models}: all is well; its models are in sqlite:///{tmp_path}/standby.db\n"
+    assert not (tmp_path / "standby.db").exists()
+
+
+def test_a_document_without_models_takes_them_from_its_store(kept, without_models):
+    """Explaining and exporting go by what was imported; it has nothing to import itself."""
+    standby("import", str(kept))
+    asked = ("explain", "--config", without_models, "--model", "chat", "--candidate", "primary", "--status", "429")
+    assert b"chat/primary fails: rate_limit" in standby(*asked).stdout
+    assert standby("explain", "--state", "--config", without_models).stdout.startswith(b"chat/primary: usable")
+    assert standby("export", without_models).stdout == standby("export", str(kept)).stdout
+    done = standby("import", without_models)
+    assert done.stderr.decode() == (
+        f"{without_models}: 1 error\n  models: is required: there is nothing to store; found nothing\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["explain", "export"])
+def test_a_document_without_models_before_any_import(without_models, command):
+    """One line says that there is nothing yet."""
+    asked = (
+        ("--config", without_models, "--model", "chat", "--candidate", "a")
+        if command == "explain"
+        else (without_models,)
+    )
+    done = standby(command, *asked)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"nothing is known yet" in done.stderr or b"none was ever stored" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_what_is_exported_can_be_imported(kept, tmp_path):
+    """It says the same, so it makes no version."""
+    standby("import", str(kept))
+    exported = tmp_path / "exported.yaml"
+    exported.write_bytes(standby("export", str(kept)).stdout)
+    done = standby("import", str(exported), "--store", f"sqlite:///{tmp_path}/standby.db")
+    assert done.stdout.endswith(b": version 1 says the same already\n")
+
+
+def test_export_of_a_version_that_was_never_there(kept):
+    """Those that are there are named."""
+    standby("import", str(kept))
+    done = standby("export", str(kept), "--version", "7")
+    assert (done.returncode, b"holds no version 7 of the catalog: it has 1 to 1" in done.stderr) == (1, True)
+
+
 def test_audit_of_a_store(kept):
     """A line for each thing that was done, with its time, its author and its reason; `--json` for programs."""
     standby("import", str(kept))

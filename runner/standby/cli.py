@@ -150,6 +150,9 @@ def check(config: ConfigFile) -> None:
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    if not document.models:
+        typer.echo(f"{config}: all is well; its models are in {document.store.url.hidden}")
+        return
     candidates = sum(len(model.candidates) for model in document.models.values())
     typer.echo(f"{config}: all is well: {len(document.models)} models, {candidates} candidates")
 
@@ -214,9 +217,9 @@ def explain(
     if state or server is not None:
         _explain_state(config, server, model, candidate, as_json=as_json)
         return
-    from standby.lab import Question
+    from standby.lab import Question, catalog_of
     from standby.lab import explain as explained
-    from standby.store import InvalidConfig, load
+    from standby.store import InvalidConfig, StoreError
 
     if config is None or not model or not candidate:
         fail("explain needs --config FILE, --model NAME and --candidate ID (or --jsonl, --state, --server URL)", 2)
@@ -224,11 +227,11 @@ def explain(
         model=model, candidate=candidate, status=status, code=code, message=message, retryable=retryable, local=local
     )
     try:
-        explanation = explained(load(config).snapshot(), question)
+        explanation = explained(catalog_of(config), question)
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    except ValueError as error:
+    except (StoreError, ValueError) as error:
         fail(str(error))
     if as_json:
         import orjson

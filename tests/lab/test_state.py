@@ -10,7 +10,7 @@ from standby.demo.faults import Answer
 from standby.lab import NoState, state_in_words, state_of_server, state_of_stores
 from standby.runner import Request, RunFailed, Runner
 from standby.runner.testing import Fail, ScriptedClient, VirtualClock, VirtualLoop
-from standby.store import Cool, Demote, Disable, MemoryCatalog
+from standby.store import Cool, Demote, Disable, MemoryCatalog, StoreError
 from standby.store.sql import open_sql
 from tests.proxy.listening import served
 
@@ -62,7 +62,7 @@ def test_a_state_in_memory_is_asked_of_who_has_it(tmp_path):
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
     """Nothing is known yet, and a question leaves no file behind."""
-    with pytest.raises(NoState, match="nothing is known yet"):
+    with pytest.raises(StoreError, match="nothing is known yet"):
         state_of_stores(document(tmp_path, f"sqlite:///{tmp_path}/none.db"))
     assert not (tmp_path / "none.db").exists()
 

@@ -389,8 +389,37 @@ def test_not_a_mapping(document: Any):
 
 
 def test_required():
-    """Version and models are required."""
-    assert errors({}) == ["version: is required; found nothing", "models: is required; found nothing"]
+    """Version and models are required, these unless a store that is kept may have them."""
+    in_no_store = "models: is required unless store.url names a database that has them; found nothing"
+    assert errors({}) == ["version: is required; found nothing", in_no_store]
+    assert errors({"version": 1, "store": {"url": "memory:"}}) == [in_no_store]
+
+
+IN_STORE = {"version": 1, "store": {"url": "sqlite:///standby.db"}}
+
+
+def test_without_models():
+    """A document whose store is kept may leave its whole catalog to it."""
+    assert parse(IN_STORE).models == {}
+    assert parse({**IN_STORE, "server": {"keys": [{"name": "app", "key": "k", "models": ["chat"]}]}}).models == {}
+
+
+@pytest.mark.parametrize("section", ["providers", "runner_policies", "runtime_policies"])
+def test_without_models__but_with_other_parts_of_a_catalog(section: str):
+    """It is the whole catalog or nothing of it."""
+    assert errors({**IN_STORE, section: {}}) == [f"models: is required where {section} are written; found nothing"]
+
+
+def test_without_models__in_memory():
+    """A catalog in memory has them from nowhere else."""
+    with pytest.raises(InvalidConfig, match="models: is required: memory has no other catalog; found nothing"):
+        MemoryCatalog.from_mapping(IN_STORE)
+
+
+def test_no_models():
+    """Models that are all commented out are a mistake, and no word for a catalog elsewhere."""
+    assert errors({**IN_STORE, "models": {}}) == ["models: must not be empty; found a mapping"]
+    assert errors({**IN_STORE, "models": None}) == ["models: must be a mapping; found null"]
 
 
 @pytest.mark.parametrize("name", ["", " chat", "a\nb", "x" * 257])

@@ -114,6 +114,21 @@ def test_refused(path: tuple[str | int, ...], value: Any):
     assert refused(changed(*path, to=value)) != []
 
 
+def without(*keys: str, **sections: Any) -> dict[str, Any]:
+    return {key: value for key, value in {**GATEWAY, **sections}.items() if key not in keys}
+
+
+def test_without_models():
+    """The whole catalog may be left to a store that is kept; a part of it may not, nor to one that is not kept."""
+    catalog = ("models", "providers", "runner_policies", "runtime_policies")
+    assert refused(without(*catalog)) == []
+    assert refused(without(*catalog, store={"url": "${URL}"})) == []
+    assert refused(without("models")) != []
+    assert refused(without(*catalog, store={"url": "memory:"})) != []
+    assert refused(without(*catalog, store={})) != []
+    assert refused(without(*catalog, "store")) != []
+
+
 def test_every_key_is_told():
     """Every key has a title, and a description of its own or of what stands there."""
     untold = [

@@ -8,6 +8,7 @@ import sqlite3
 import anyio
 import pytest
 
+from standby.store import InvalidConfig, StoreError
 from standby.store.sql import open_sql
 
 pytestmark = pytest.mark.anyio
@@ -206,3 +207,36 @@ async def test_a_version_that_takes_the_place_of_anothers_is_told(store, caplog)
     assert told.endswith(
         "version 3 of the catalog, from other.yaml, takes the place of version 2, which came from gateway.yaml"
     )
+
+
+async def test_a_document_without_models_is_not_stored(store):
+    """Else it would remove all that there is."""
+    await store.catalog.replace(document(), "gateway.yaml")
+    with pytest.raises(InvalidConfig, match="models: is required: there is nothing to store"):
+        await store.catalog.replace({"version": 1, "store": {"url": "sqlite:///standby.db"}}, "empty.yaml")
+    assert await store.catalog.document() == document()
+
+
+async def test_an_empty_catalog_is_not_served(store):
+    """It is told, with what to do."""
+    with pytest.raises(StoreError, match=r"has no catalog yet: import a document that has models"):
+        store.catalog.served()
+    with pytest.raises(StoreError, match="holds no version 1 of the catalog: none was ever stored"):
+        await store.catalog.document()
+
+
+async def test_a_version_that_was_never_there(store):
+    """It is told, with those that are."""
+    await store.catalog.replace(document(), "gateway.yaml")
+    with pytest.raises(StoreError, match="holds no version 2 of the catalog: it has 1 to 1"):
+        await store.catalog.document(2)
+
+
+async def test_looking_now(store, path):
+    """Who asks need not wait until it is looked at again."""
+    async with open_sql(f"sqlite:///{path}", poll_seconds=3600, environ={"KEY": "sesame"}) as later:
+        await store.catalog.replace(document("two"), "gateway.yaml")
+        assert called_in(await later.catalog.look()) == "two"
+        await store.catalog.replace(document("three", key="${OTHER}"), "gateway.yaml")
+        with pytest.raises(StoreError, match="version 2 of the catalog is refused"):
+            await later.catalog.look()

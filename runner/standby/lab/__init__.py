@@ -2,6 +2,7 @@
 
 from ._audit import audit_in_words, audit_of_server, audit_of_store
 from ._cases import Case, answer_case, answer_lines, told
+from ._catalog import catalog_of
 from ._explain import Explanation, Question, Told, UnknownName, ask, explain
 from ._reference import reference
 from ._server import NoState
@@ -20,6 +21,7 @@ __all__ = [
     "audit_in_words",
     "audit_of_server",
     "audit_of_store",
+    "catalog_of",
     "explain",
     "reference",
     "state_in_words",

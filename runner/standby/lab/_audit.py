@@ -12,6 +12,7 @@ import anyio
 from standby.runner import moment
 from standby.store import load
 
+from ._catalog import refuse_missing_file
 from ._server import NoState, asked_of_server
 
 Lines = Sequence[Mapping[str, Any]]
@@ -38,6 +39,7 @@ def audit_of_store(config: Path, limit: int) -> Lines:
     url = load(config).store.url
     if url == "memory:":
         raise NoState("the audit is in the memory of the process that serves: ask it, with --server http://HOST:PORT")
+    refuse_missing_file(url)
     return anyio.run(_audit_of_store, url, limit)
 
 

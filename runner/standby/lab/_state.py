@@ -11,6 +11,7 @@ import anyio
 from standby.runner import Runner, open_state
 from standby.store import MemoryCatalog, load
 
+from ._catalog import catalog_with, refuse_missing_file
 from ._server import NoState, asked_of_server
 
 States = Sequence[Mapping[str, Any]]
@@ -35,16 +36,15 @@ def state_of_stores(config: Path) -> States:
 
     Raises:
         InvalidConfig: The document is wrong.
-        StoreError: The store cannot be opened.
+        StoreError: A store cannot be opened, or has nothing yet.
         NoState: The state is in the memory of the process that serves.
     """
     document = load(config)
     url = document.store.state_url
     if url == "memory:":
         raise NoState("the state is in the memory of the process that serves: ask it, with --server http://HOST:PORT")
-    if url.startswith("sqlite:///") and not (path := Path(url.removeprefix("sqlite:///"))).exists():
-        raise NoState(f"nothing is known yet: there is no {path}")
-    return anyio.run(_state_of_store, url, document.store.state_prefix, MemoryCatalog(document.snapshot()))
+    refuse_missing_file(url)
+    return anyio.run(_state_of_store, url, document.store.state_prefix, MemoryCatalog(catalog_with(document)))
 
 
 async def _state_of_store(url: str, prefix: str, catalog: MemoryCatalog) -> States:

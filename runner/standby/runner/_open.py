@@ -14,7 +14,9 @@ from standby.store import (
     Audit,
     Catalog,
     Document,
+    Finding,
     History,
+    InvalidConfig,
     MemoryCatalog,
     MemoryHistory,
     MemoryState,
@@ -37,6 +39,8 @@ AT_THE_START = "at the start"
 
 Replace = Callable[[Mapping[str, Any], str, str], Awaitable[Snapshot]]
 """Makes a raw document the newest version of a catalog: the document, who wants it, and why."""
+Reread = Callable[[Mapping[str, Any]], Document]
+"""A raw document -> a valid one, or `InvalidConfig`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class Gateway:
     async def reload(self, raw: Mapping[str, Any], *, by: str = "host", why: str = "") -> int:
         """Make the models, providers and policies of ``raw`` the catalog's newest version, and return its number.
 
-        Runs that are under way keep theirs; the server and store sections are read at the start only.
+        Runs that are under way keep theirs; the server and store sections are read at the start only. A document
+        without models makes no version: then the newest of the store is served.
 
         Args:
             raw: The document as it was written.
@@ -80,6 +85,9 @@ async def open_gateway(
     imports: bool = True,
 ) -> AsyncGenerator[Gateway, None]:
     """Open what a configuration document describes.
+
+    A document with models makes them the newest version of its store, where that does not say the same already. One
+    without takes what the store has, and changes nothing in it.
 
     Args:
         config: The document's file, or the document.
@@ -117,39 +125,56 @@ async def _stores(
     imports: bool,
 ) -> tuple[Catalog, Replace, State, History]:
     """What the document's `store` section names, opened; a part that is kept in memory is not kept at all."""
-    memory = MemoryCatalog(document.snapshot())
-
-    async def replace_in_memory(raw: Mapping[str, Any], by: str, why: str) -> Snapshot:
-        served = memory.snapshot()
-        wanted = parse(raw, clients=clients, where=where).snapshot(served.version)
-        if wanted == served:
-            return served  # what says the same makes no version
-        snapshot = memory.replace(wanted)
-        history.note([reloaded(time.time(), by, snapshot.version, where, why)])
-        return snapshot
-
-    catalog: Catalog = memory
-    replace: Replace = replace_in_memory
-    history: History = MemoryHistory()
     url, state_url = document.store.url, document.store.state_url
-    if url != "memory:":
+    reread = partial(parse, clients=clients, where=where)
+    catalog: Catalog
+    history: History
+    if url == "memory:":
+        catalog, history = MemoryCatalog(document.snapshot()), MemoryHistory()
+        history.note([reloaded(time.time(), by, catalog.snapshot().version, where, AT_THE_START)])
+        replace = partial(_replaced_in_memory, catalog, history, reread, where)
+    else:
         from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
 
         store = await stack.enter_async_context(open_sql(url, clients=clients))
         catalog, history = store.catalog, store.history
-        replace = partial(_replaced, store.catalog, where)
-        if imports or not catalog.snapshot().version:
+        replace = partial(_replaced_in_store, store.catalog, reread, where)
+        if document.models and (imports or not catalog.snapshot().version):
             await replace(raw, by, AT_THE_START)
+        store.catalog.served()
         if state_url == url:
             return catalog, replace, store.state, history
-    else:
-        history.note([reloaded(time.time(), by, memory.snapshot().version, where, AT_THE_START)])
     state: State = MemoryState(history.note)
     if state_url != "memory:":
         state = await stack.enter_async_context(
             open_state(state_url, document.store.state_prefix, clients=clients, audit=history.note)
         )
     return catalog, replace, state, history
+
+
+async def _replaced_in_memory(
+    catalog: MemoryCatalog, history: History, reread: Reread, where: str, raw: Mapping[str, Any], by: str, why: str
+) -> Snapshot:
+    document = reread(raw)
+    if not document.models:
+        message = "is required: this catalog is in memory, and store.url is read at the start only"
+        raise InvalidConfig([Finding("models", "nothing", message)], where)
+    served = catalog.snapshot()
+    wanted = document.snapshot(served.version)
+    if wanted == served:
+        return served  # what says the same makes no version
+    snapshot = catalog.replace(wanted)
+    history.note([reloaded(time.time(), by, snapshot.version, where, why)])
+    return snapshot
+
+
+async def _replaced_in_store(
+    catalog: SqlCatalog, reread: Reread, where: str, raw: Mapping[str, Any], by: str, why: str
+) -> Snapshot:
+    """A document without models makes no version: the newest of the store is served, whoever made it."""
+    if reread(raw).models:
+        return await catalog.replace(raw, where, by=by, why=why)
+    return await catalog.look()
 
 
 @asynccontextmanager
@@ -181,7 +206,3 @@ async def open_state(
 
         async with open_sql(url, clients=clients, audit=audit) as store:
             yield store.state
-
-
-async def _replaced(catalog: SqlCatalog, where: str, raw: Mapping[str, Any], by: str, why: str) -> Snapshot:
-    return await catalog.replace(raw, where, by=by, why=why)

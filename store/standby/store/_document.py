@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -144,6 +144,16 @@ class StoreSettings(Section):
     """What every key in Valkey begins with: two gateways that share a server have their own."""
 
 
+CATALOG_SECTIONS: Final = ("providers", "runner_policies", "runtime_policies", "models")
+"""What the catalog is made of; a document has all of it, or none."""
+
+
+def _of_a_whole_catalog_or_none(written: JsonDict) -> None:
+    written["dependentRequired"] = {section: ["models"] for section in CATALOG_SECTIONS[:-1]}
+    kept: JsonDict = {"required": ["url"], "properties": {"url": {"not": {"const": "memory:"}}}}
+    written["anyOf"] = [{"required": ["models"]}, {"required": ["store"], "properties": {"store": kept}}]
+
+
 class Document(Section):
     """The configuration of one gateway."""
 
@@ -159,8 +169,10 @@ class Document(Section):
     """The gateway-wide policies, by name; `recommended` and `bare` are built in."""
     runtime_policies: dict[Name, RuntimePolicy] = Field(default_factory=dict[str, RuntimePolicy])
     """The per-candidate policy sets, by name; `recommended` and `bare` are built in."""
-    models: Annotated[dict[Name, Model], Field(min_length=1)]
-    """What callers ask for, by name."""
+    models: Annotated[dict[Name, Model], Field(min_length=1)] = Field(default_factory=dict[str, Model])
+    """What callers ask for, by name. Left out, with providers and policies, all of these are taken from `store.url`."""
+
+    model_config = ConfigDict(json_schema_extra=_of_a_whole_catalog_or_none)
 
     def snapshot(self, version: int = 1) -> Snapshot:
         """The catalog that this document describes, the built-in policies under the operator's."""

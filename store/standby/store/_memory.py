@@ -16,6 +16,8 @@ import anyio
 
 from ._audit import Audit, Audited, audited
 from ._config import load, parse
+from ._document import Document
+from ._findings import Finding, InvalidConfig
 from ._protocols import Snapshot
 from ._references import CLIENTS
 from ._standing import CLEAN, Effect, Standing, changed, leased, returned
@@ -37,14 +39,14 @@ class MemoryCatalog:
         clients: Collection[str] = CLIENTS,
     ) -> Self:
         """The catalog that the document in a file describes; `load` tells what it takes and raises."""
-        return cls(load(path, environ=environ, clients=clients).snapshot())
+        return cls(_given(load(path, environ=environ, clients=clients), os.fspath(path)))
 
     @classmethod
     def from_mapping(
         cls, raw: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, clients: Collection[str] = CLIENTS
     ) -> Self:
         """The catalog that a document describes; `parse` tells what it takes and raises."""
-        return cls(parse(raw, environ=environ, clients=clients).snapshot())
+        return cls(_given(parse(raw, environ=environ, clients=clients), "configuration"))
 
     def snapshot(self) -> Snapshot:
         """The newest version."""
@@ -62,6 +64,12 @@ class MemoryCatalog:
         while self._snapshot.version == version:
             await self._changed.wait()
         return self._snapshot
+
+
+def _given(document: Document, where: str) -> Snapshot:
+    if not document.models:
+        raise InvalidConfig([Finding("models", "nothing", "is required: memory has no other catalog")], where)
+    return document.snapshot()
 
 
 class MemoryState:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from typing import Final
 
+from ._document import CATALOG_SECTIONS
 from ._findings import Place, listed
 from ._models import BUILT_IN_RUNNER_POLICIES, BUILT_IN_RUNTIME_POLICIES
 from ._validation import Text
@@ -19,13 +20,26 @@ _CLIENTS_TO_COME: Final = ("anthropic", "gemini", "azure_openai", "bedrock")
 
 
 def check_references(text: Text, clients: Collection[str]) -> None:
-    """Note every reference that leads nowhere and every name that is taken twice."""
+    """Note every reference that leads nowhere, every name that is taken twice, and a catalog that is nowhere."""
+    _check_catalog(text)
     for name in text.mapping(("providers",)):
         _check_provider(text, ("providers", name), clients)
     for name in text.mapping(("models",)):
         _check_model(text, ("models", name))
     _check_callers(text)
     _check_host(text)
+
+
+def _check_catalog(text: Text) -> None:
+    """A document without models takes the whole catalog from its store, so there must be one that is kept."""
+    written = text.mapping(())
+    if "models" in written:
+        return
+    given = [section for section in CATALOG_SECTIONS if section in written]
+    if given:
+        text.refuse(("models",), f"is required where {listed(given)} are written", found="nothing")
+    elif text.mapping(("store",)).get("url", "memory:") == "memory:":
+        text.refuse(("models",), "is required unless store.url names a database that has them", found="nothing")
 
 
 def _check_provider(text: Text, place: Place, clients: Collection[str]) -> None:

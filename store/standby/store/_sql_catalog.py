@@ -22,6 +22,7 @@ from ._config import literal_secrets
 from ._database import Database
 from ._engine import log
 from ._errors import StoreError
+from ._findings import Finding, InvalidConfig
 from ._protocols import Snapshot
 from ._sql_tables import DOCUMENTS, audit, catalog_versions
 
@@ -48,6 +49,7 @@ class SqlCatalog:
         self._parse = parse
         self._snapshot = Snapshot(0)
         self._changed = anyio.Event()
+        self._looking = anyio.Lock()
         self._looked_at = 0
         self._refused: str | None = None
 
@@ -58,6 +60,17 @@ class SqlCatalog:
 
     def snapshot(self) -> Snapshot:
         """The newest valid version, from local memory; version 0, with no models, where nothing was ever stored."""
+        return self._snapshot
+
+    def served(self) -> Snapshot:
+        """The newest valid version, as `snapshot` tells it.
+
+        Raises:
+            StoreError: There is none: nothing was ever stored, or nothing that is valid here.
+        """
+        if not self._snapshot.models:
+            nothing = f"{self._file.name} has no catalog yet: import a document that has models"
+            raise StoreError(self.trouble or nothing)
         return self._snapshot
 
     async def changed(self, version: int) -> Snapshot:
@@ -83,6 +96,8 @@ class SqlCatalog:
             StoreError: The database cannot be written.
         """
         parsed = self._parse(raw_document)
+        if not raw_document.get("models"):
+            raise InvalidConfig([Finding("models", "nothing", "is required: there is nothing to store")], origin)
         sections = {section: _copy(raw_document.get(section) or {}) for section in DOCUMENTS}
         try:
             version = await self._file.finish(self._store(sections, origin, by or origin, why))
@@ -96,15 +111,33 @@ class SqlCatalog:
         """The raw document of one version, by default of the newest in the database, as `replace` takes it.
 
         Raises:
-            StoreError: The database cannot be read.
+            StoreError: The database cannot be read, or holds no such version.
         """
         try:
             return await self._file.finish(self._read(version))
         except DBAPIError as error:
             raise StoreError(f"{self._file.words(error)}; the configuration cannot be read") from error
 
+    async def look(self) -> Snapshot:
+        """Look now for a newer version, and return the one that is served.
+
+        Raises:
+            StoreError: The database cannot be read, or its newest version is not valid here.
+        """
+        try:
+            await self._file.finish(self._look())
+        except DBAPIError as error:
+            raise StoreError(f"{self._file.words(error)}; the configuration cannot be read") from error
+        if self._refused:
+            raise StoreError(self._refused)
+        return self._snapshot
+
     async def refresh(self, connection: AsyncConnection) -> None:
         """Serve the newest valid version in the database, where that is a newer one."""
+        async with self._looking:  # who asks while another looks must not go by what that has not read yet
+            await self._refresh(connection)
+
+    async def _refresh(self, connection: AsyncConnection) -> None:
         newest = await _newest(connection)
         if newest <= self._looked_at:
             return
@@ -131,9 +164,17 @@ class SqlCatalog:
         event, self._changed = self._changed, anyio.Event()
         event.set()
 
+    async def _look(self) -> None:
+        async with self._file.read() as connection:
+            await self.refresh(connection)
+
     async def _read(self, version: int | None) -> dict[str, Any]:
         async with self._file.read() as connection:
-            return _whole(await _sections(connection, await _newest(connection) if version is None else version))
+            newest = await _newest(connection)
+            if not 0 < (version or newest) <= newest:
+                has = f"it has 1 to {newest}" if newest else "none was ever stored"
+                raise StoreError(f"{self._file.name} holds no version {version or 1} of the catalog: {has}")
+            return _whole(await _sections(connection, version or newest))
 
     async def _store(self, sections: Mapping[str, Mapping[str, Any]], origin: str, by: str, why: str) -> int:
         async with self._file.write(exclusive=True) as connection:
