@@ -3,6 +3,8 @@
 import anyio
 import pytest
 
+from standby.runner import moment
+from standby.runner.testing import EPOCH
 from standby.store import MemoryState
 from tests.proxy.conftest import refused, serving
 
@@ -64,7 +66,12 @@ async def test_ready():
     async with serving({"primary": [], "backup": []}, server={"keys": KEYS}, more_models=["other"]) as proxy:
         response = await proxy.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"ready": True, "store": "ok", "usable_candidates": {"chat": 2, "other": 2}}
+    assert response.json() == {
+        "ready": True,
+        "store": "ok",
+        "troubles": [],
+        "usable_candidates": {"chat": 2, "other": 2},
+    }
 
 
 async def test_not_ready_without_a_usable_candidate():
@@ -77,21 +84,42 @@ async def test_not_ready_without_a_usable_candidate():
         await anyio.sleep(61)
         recovered = await proxy.get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"ready": False, "store": "ok", "usable_candidates": {"chat": 2, "other": 0}}
+    assert response.json() == {
+        "ready": False,
+        "store": "ok",
+        "troubles": [],
+        "usable_candidates": {"chat": 2, "other": 0},
+    }
     # A candidate whose cooldown has ended is probed by the next run: it can be called.
     assert recovered.json()["usable_candidates"]["other"] == 1
 
 
-async def test_not_ready_while_the_store_is_in_trouble():
-    """503, and the trouble is named; runs go on with what is in memory."""
+async def test_ready_while_a_store_is_in_trouble():
+    """200, since runs go on; which part is in trouble, why, since when and what goes on meanwhile is told in words."""
     state = MemoryState()
     async with serving({"primary": []}, state=state) as proxy:
-        state.trouble = "standby.db: the disk is full"
+        state.trouble, state.trouble_since = "standby.db cannot grow: the disk is full", EPOCH
         response = await proxy.get("/readyz")
         assert (await proxy.chat()).status_code == 200
         state.trouble = None
         recovered = await proxy.get("/readyz")
-    assert response.status_code == 503
-    assert response.json()["ready"] is False
-    assert response.json()["store"] == "standby.db: the disk is full"
-    assert recovered.status_code == 200
+    assert response.status_code == 200
+    assert response.json()["ready"] is True
+    words = (
+        f"The state is in trouble since {moment(EPOCH)}: standby.db cannot grow: the disk is full. Meanwhile runs go on "
+        "by what is known here; what they learn waits in memory, and is told when that is possible."
+    )
+    trouble = {"part": "state", "why": "standby.db cannot grow: the disk is full", "since": EPOCH, "told": words}
+    assert (response.json()["store"], response.json()["troubles"]) == (words, [trouble])
+    assert (recovered.json()["store"], recovered.json()["troubles"]) == ("ok", [])
+
+
+async def test_not_ready_in_trouble_without_a_usable_candidate():
+    """503 all the same, with both reasons."""
+    state = MemoryState()
+    async with serving({"primary": []}, state=state) as proxy:
+        state.trouble = "valkey://127.0.0.1:6379/0 cannot be reached"
+        await proxy.post("/admin/candidates/primary/disable")
+        response = await proxy.get("/readyz")
+    assert (response.status_code, response.json()["usable_candidates"]) == (503, {"chat": 0})
+    assert response.json()["store"].startswith("The state is in trouble: valkey://127.0.0.1:6379/0 cannot be reached.")

@@ -98,9 +98,12 @@ def _ready(runner: Runner) -> Callable[[Request], Awaitable[Response]]:
         usable = dict.fromkeys(runner.catalog.snapshot().models, 0)
         for status in runner.statuses():
             usable[status.model] += status.status in ("usable", "half_open", "probing")
-        trouble = runner.trouble
-        ready = trouble is None and all(usable.values())
-        told = {"ready": ready, "store": trouble or "ok", "usable_candidates": usable}
+        # A store is reached before anything is served. One that is lost later fails no run: were it a reason not to be
+        # ready, its outage would take every gateway out of the balancer at once.
+        ready = all(usable.values())
+        troubles = runner.troubles()
+        store = " ".join(trouble.told for trouble in troubles) or "ok"
+        told = {"ready": ready, "store": store, "troubles": troubles, "usable_candidates": usable}
         return json_answer(told, 200 if ready else 503)
 
     return handle

@@ -17,6 +17,7 @@ from ._rules import Rules, compile_rules
 from ._runner import Runner, RunResult, new_run_id
 from ._status import CandidateStatus, moment
 from ._stream import RunStream
+from ._troubles import Trouble
 
 __all__ = [
     "RETRY_COSTS",
@@ -53,6 +54,7 @@ __all__ = [
     "StandbyError",
     "StreamInterrupted",
     "SystemClock",
+    "Trouble",
     "Try",
     "UnknownCandidate",
     "UnknownModel",

@@ -26,6 +26,7 @@ from ._shared import Shared
 from ._status import CandidateStatus, Known, status_of
 from ._steps import Call
 from ._stream import RunStream
+from ._troubles import Trouble, troubles_of
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
@@ -221,11 +222,9 @@ class Runner:
         routes = [self.route(model) for model in self.catalog.snapshot().models]
         return [status_of(candidate, route, known, now) for route in routes for candidate in route.candidates]
 
-    @property
-    def trouble(self) -> str | None:
-        """Why what this runner learns is at present kept in this process only; `None` where all is well."""
-        stores = self.state, self.history, self.catalog
-        return next((trouble for store in stores if (trouble := getattr(store, "trouble", None))), None)
+    def troubles(self) -> list[Trouble]:
+        """What is wrong with the stores now; empty where all is well. Runs go on all the same."""
+        return list(troubles_of(self.catalog, self.state, self.history))
 
     @property
     def held(self) -> Mapping[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -45,6 +46,7 @@ class Engine(ABC):
         self.name = name
         self.one_writer = asyncio.Lock()
         self._troubles: dict[str, str] = {}
+        self._since: dict[str, float] = {}
 
     @abstractmethod
     def is_trouble(self, error: BaseException) -> bool:
@@ -58,15 +60,21 @@ class Engine(ABC):
         """What is wrong with the engine for one of these parts of the store; `None` where nothing is."""
         return next((self._troubles[part] for part in parts if part in self._troubles), None)
 
+    def since(self, *parts: str) -> float | None:
+        """When the trouble with one of these parts began, in seconds since the epoch; `None` where there is none."""
+        return min((self._since[part] for part in parts if part in self._troubles), default=None)
+
     def enter_trouble(self, part: str, error: BaseException) -> None:
         """Remember that ``part`` cannot use the engine. The first part in trouble says so in the log."""
         why = self.words(error)
         if not self._troubles:
             log.warning("%s; runs go on with what is in memory, and it is written once that is possible again", why)
         self._troubles[part] = why
+        self._since.setdefault(part, time.time())
 
     def leave_trouble(self, part: str) -> None:
         """Remember that ``part`` can use the engine. The last part that was in trouble says so in the log."""
+        self._since.pop(part, None)
         if self._troubles.pop(part, None) is not None and not self._troubles:
             log.info("%s is in use again; everything that waited is written", self.name)
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ._audit import reloaded
 from ._config import literal_secrets
 from ._database import Database
-from ._engine import log
+from ._engine import POLL, log
 from ._errors import StoreError
 from ._findings import Finding, InvalidConfig
 from ._protocols import Snapshot
@@ -52,11 +52,17 @@ class SqlCatalog:
         self._looking = anyio.Lock()
         self._looked_at = 0
         self._refused: str | None = None
+        self._refused_at = 0.0
 
     @property
     def trouble(self) -> str | None:
         """Why the newest version in the database is not the one that is served; `None` when it is."""
-        return self._file.trouble("poll") or self._refused
+        return self._file.trouble(POLL) or self._refused
+
+    @property
+    def trouble_since(self) -> float | None:
+        """Since when, in seconds since the epoch."""
+        return self._file.since(POLL) or (self._refused_at if self._refused else None)
 
     def snapshot(self) -> Snapshot:
         """The newest valid version, from local memory; version 0, with no models, where nothing was ever stored."""
@@ -149,7 +155,7 @@ class SqlCatalog:
                 why = f"{self._file.name}: version {version} of the catalog is refused: {error}"
                 log.error("%s", why)
                 if version == newest:
-                    self._refused = why
+                    self._refused, self._refused_at = why, time.time()
             else:
                 self._serve(snapshot)
                 break

@@ -52,6 +52,11 @@ class SqlHistory:
         return self._file.trouble(PART)
 
     @property
+    def trouble_since(self) -> float | None:
+        """Since when, in seconds since the epoch."""
+        return self._file.since(PART)
+
+    @property
     def dropped(self) -> int:
         """How many records were given up before they could be written."""
         return self.writer.dropped
