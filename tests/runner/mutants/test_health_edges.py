@@ -8,7 +8,6 @@ from standby.runner._health import (
     FailedTry,
     availability,
     effects_of_failure,
-    is_last_usable,
     leaves_out,
     probe_held_until,
 )
@@ -28,6 +27,7 @@ from standby.store import (
     Standing,
 )
 
+OTHER = "candidate:chat/b"
 OWN, KEY, KEY_AND_MODEL = "candidate:chat/a", "credential:a", "credential_model:a/m"
 HALF_OPEN = Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1)
 
@@ -86,24 +86,6 @@ def test_the_probe_of_several_domains_is_held_as_long_as_any_of_its_leases():
     assert probe_held_until((OWN, KEY), held.get) == 70.0
 
 
-@pytest.mark.parametrize(
-    ("of_the_other", "last"),
-    [
-        (Standing(), False),
-        (Standing(cooling_until=31.0, cooled_at=10.0, cooldowns_in_row=1), True),
-        (Standing(disabled_at=5.0, disabled_by="ann"), True),
-        (HALF_OPEN, False),
-        (Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1, probe_holder="x", probe_until=30.0), False),
-        (Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1, probe_holder="x", probe_until=31.0), True),
-    ],
-    ids=["well", "cooling", "disabled", "half open", "its probe ends now", "being probed"],
-)
-def test_the_last_usable_is_who_is_left_when_no_other_may_be_called(of_the_other, last):
-    """Another one that is half open may be called, unless somebody is probing it."""
-    a, b = candidates("a", "b")
-    assert is_last_usable(a, (a, b), {"candidate:chat/b": of_the_other}.get, 30.0) is last
-
-
 def failed(category="provider_5xx", **changes):
     """A try of just now that the run has given up."""
     values = {
@@ -113,7 +95,7 @@ def failed(category="provider_5xx", **changes):
         "began_at": 29.0,
         "given_up": True,
         "probe": (),
-        "last_usable": lambda: False,
+        "others": candidates("b"),
         "chance": 0.0,
     }
     return FailedTry(**{**values, **changes})
@@ -131,6 +113,48 @@ def effects(failure, held, *, category="provider_5xx", **policy):
     action = a.rules.actions.get(category, "next")
     decisions = Decisions(RetryDecision(False, "no", match), FailoverDecision(True, "yes", match, action, 60), None)
     return effects_of_failure(a, decisions, failure, held.get, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("of_the_other", "last"),
+    [
+        (Standing(), False),
+        (Standing(cooling_until=31.0, cooled_at=10.0, cooldowns_in_row=1), True),
+        (Standing(disabled_at=5.0, disabled_by="ann"), True),
+        (HALF_OPEN, False),
+        (Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1, probe_holder="x", probe_until=30.0), False),
+        (Standing(cooling_until=20.0, cooled_at=10.0, cooldowns_in_row=1, probe_holder="x", probe_until=31.0), True),
+    ],
+    ids=["well", "cooling", "disabled", "half open", "its probe ends now", "being probed"],
+)
+def test_the_last_usable_is_not_ejected(of_the_other, last):
+    """Another one that is half open may be called, unless somebody is probing it."""
+    done = effects(failed(), {OWN: Standing(failures_in_row=1), OTHER: of_the_other}, failoverPolicy={"ejectAfter": 2})
+    assert (len(done) == 1) is last
+
+
+@pytest.mark.parametrize(
+    ("of_the_other", "seconds"),
+    [
+        (Standing(), 120),
+        (Standing(failures_in_row=1), 60),
+        (HALF_OPEN, 60),
+        (Standing(cooling_until=31.0, cooled_at=10.0, cooldowns_in_row=1), 60),
+    ],
+    ids=["well", "failed last", "half open", "cooling"],
+)
+def test_a_failed_probe_cools_for_longer_where_somebody_else_is_well(of_the_other, seconds):
+    """Who failed when it was last called is not well, though it may be called."""
+    held = {OWN: HALF_OPEN, OTHER: of_the_other}
+    cool = effects(failed(probe=(OWN,)), held, failoverPolicy={"cooldownSeconds": 60})[1]
+    assert (cool.until - 30.0, cool.in_row) == (seconds, 2 if seconds > 60 else 1)
+
+
+def test_a_cooldown_that_an_action_asks_for_grows_though_nobody_else_is_well():
+    """The policy says how long it is."""
+    policy = {"actions": {"provider_5xx": "cooldown_and_next"}, "cooldownSeconds": 60}
+    done = effects(failed(others=()), {OWN: HALF_OPEN}, failoverPolicy=policy)
+    assert (done[1].until - 30.0, done[1].in_row) == (120, 2)
 
 
 def test_a_failure_counts_when_it_is_known():

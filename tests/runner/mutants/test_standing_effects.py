@@ -1,5 +1,7 @@
 """What a disablement, a demotion and a success leave of a standing: each of them whole."""
 
+import pytest
+
 from standby.store import Demote, Disable, Standing, Succeeded
 from standby.store._standing import CLEAN, changed
 
@@ -39,6 +41,13 @@ def test_a_try_that_began_with_the_last_demotion_demotes_again():
     """It is not of before it."""
     demoted = changed(CLEAN, Demote(D, 10.0, 9.0, 100, 0.0, "x"))
     assert changed(demoted, Demote(D, 20.0, 10.0, 100, 0.0, "x")).demoted == 200
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 100), (150, 250), (160, 260), (200, 260), (260, 260), (400, 400)])
+def test_a_demotion_grows_up_to_the_most_and_never_shrinks(before, after):
+    """What was demoted by more, under another policy, stays so; the wearing off begins anew all the same."""
+    demoted = changed(Standing(demoted=before, demoted_at=1.0), Demote(D, 20.0, 10.0, 100, 60.0, "x", 260))
+    assert (demoted.demoted, demoted.demoted_at) == (after, 20.0)
 
 
 def test_a_try_that_began_with_the_cooldown_and_succeeds_ends_it():
