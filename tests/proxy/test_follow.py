@@ -5,6 +5,8 @@ import logging
 import anyio
 import pytest
 
+from standby.proxy import _follow
+from standby.proxy._follow import _identity as identity
 from standby.proxy._follow import follow
 from standby.runner import open_gateway
 from standby.store import read
@@ -40,8 +42,7 @@ async def gateway(path):
             return await opened.reload(read(path))
 
         with anyio.fail_after(PATIENCE_SECONDS):
-            tasks.start_soon(follow, path, reload)
-            await anyio.sleep(0.3)  # until the folder is watched, which nothing tells
+            tasks.start_soon(follow, path, reload, read(path))
             yield opened
         tasks.cancel_scope.cancel()
 
@@ -93,3 +94,31 @@ async def test_what_says_the_same_makes_no_version(gateway, path):
     path.write_text(TEXT.format(model="last"))
     snapshot = await gateway.runner.catalog.changed(1)
     assert (snapshot.version, models(gateway)) == (2, ["last"])
+
+
+async def test_what_was_edited_before_it_was_followed_is_taken(path):
+    """Between the start, when it was read, and now it may have become another one."""
+    async with open_gateway(path) as opened, anyio.create_task_group() as tasks:
+
+        async def reload() -> int:
+            return await opened.reload(read(path))
+
+        taken = read(path)
+        path.write_text(TEXT.format(model="second"))
+        tasks.start_soon(follow, path, reload, taken)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await opened.runner.catalog.changed(1)
+        assert models(opened) == ["second"]
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_happens_in_the_folder_is_no_reason_to_read_the_file(gateway, path, monkeypatch):
+    """A store's file may be there, and be written all the time."""
+    looked, reads = [], []
+    monkeypatch.setattr(_follow, "_identity", lambda path: looked.append(1) or identity(path))
+    monkeypatch.setattr(_follow, "read", lambda path: reads.append(1) or read(path))
+    while len(looked) < 5:
+        path.with_name("standby.db").write_text(str(len(looked)))
+        await anyio.sleep(0.01)
+    assert len(reads) <= 1
+    assert models(gateway) == ["first"]

@@ -14,11 +14,13 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, closing, contextmanager, suppress
+from multiprocessing import Pipe
 
 import pytest
 
 from standby.proxy import CannotListen, CannotStart, bound_socket, supervise
-from standby.proxy._workers import Plan
+from standby.proxy._worker import Reload
+from standby.proxy._workers import Plan, Worker, Workers
 from standby.runner import open_gateway
 from standby.store import InvalidConfig
 from standby.store.sql import open_sql
@@ -57,8 +59,14 @@ class Served:
         environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
         self.log = ""
-        self.watchdog = threading.Timer(PATIENCE_SECONDS, self.process.kill)
+        self.watchdog = threading.Timer(PATIENCE_SECONDS, self.kill_all)
         self.watchdog.start()
+
+    def kill_all(self):
+        """No test waits for ever, and none leaves anybody behind."""
+        for pid in (self.process.pid, *(int(pid) for _, pid in re.findall(LISTENS, self.log))):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def listens(self):
         """Waits for the first line of output; it tells the port."""
@@ -93,8 +101,9 @@ class Served:
 
     def ended(self):
         """The exit code and all that was ever said, when every process is gone: nobody holds the pipes any more."""
-        rest, self.log = self.process.stdout.read(), self.log + self.process.stderr.read()
-        return self.process.wait(), rest
+        for line in self.process.stderr:
+            self.log += line
+        return self.process.wait(), self.process.stdout.read()
 
 
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -168,11 +177,26 @@ def test_an_edit_is_one_version_for_all(served, folder):
 
 
 def test_a_reload_of_one_is_a_reload_of_all(served):
-    """Who is asked does it and answers; the other one is told."""
-    status, told, _ = served.ask("/admin/reload", method="POST")
-    assert status == 200
-    line = r"worker \d standby.proxy: .*gateway.json is to be read anew: version (\d) of the catalog is served"
-    assert int(served.heard(line)[1]) == told["version"]
+    """Who is asked does it and answers, and the other one is told; so each is, where each is asked."""
+    versions = {served.ask("/admin/reload", method="POST")[1]["version"] for _ in range(ROUNDS)}
+    line = r"worker (\d) standby.proxy: .*gateway.json is to be read anew: version (\d) of the catalog is served"
+    heard = [served.heard(line).groups() for _ in range(ROUNDS)]
+    assert {number for number, _ in heard} == {"1", "2"}
+    assert {int(version) for _, version in heard} == versions
+
+
+def test_who_read_the_file_anew_is_not_told_to():
+    """It did so already: only the others are."""
+    ours, theirs = zip(Pipe(), Pipe(), strict=True)
+    plan = Plan("gateway.yaml", {}, True, 2, [], "127.0.0.1", None)
+    workers = Workers(plan, None, None)
+    workers._alive = {number: Worker(number, None, pipe, 0.0) for number, pipe in enumerate(ours)}
+    theirs[0].send(Reload("ann", "a new key"))
+    workers._hear(workers._alive[0])
+    assert not theirs[0].poll()
+    assert theirs[1].recv() == Reload("ann", "a new key")
+    for pipe in (*ours, *theirs):
+        pipe.close()
 
 
 def test_a_second_server_is_refused(served, folder):
@@ -190,13 +214,13 @@ def test_a_worker_that_is_killed_is_started_again(served, folder):
     """The other one answers meanwhile; the new one serves what was imported since; the next death costs more time."""
     asyncio.run(imported(folder, document(folder, "imported")))
     os.kill(served.pids[1], signal.SIGKILL)
-    served.heard(rf"worker 1 \(process {served.pids[1]}\) ended: killed by SIGKILL; it is started again in 0.5 s")
+    served.heard(rf"worker 1 \(process {served.pids[1]}\) ended, and is started again in 0.5 s: killed by SIGKILL")
     assert served.ask("/healthz")[0] == 200
     number, pid = served.heard(LISTENS).groups()
     assert number == "1"
     until(lambda: served.models() == {"imported"})
     os.kill(int(pid), signal.SIGKILL)
-    served.heard("killed by SIGKILL; it is started again in 1 s")
+    served.heard("is started again in 1 s: killed by SIGKILL")
 
 
 async def imported(folder, raw):

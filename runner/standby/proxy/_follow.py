@@ -1,7 +1,8 @@
 """The configuration file, followed: whoever edits it need not tell the server.
 
-The folder is watched and not the file: editors write a new file and rename it, and orchestrators swap a link. What is
-read is compared with what was read before, so that what else happens in the folder makes no version.
+The folder is watched and not the file: editors write a new file and rename it, and orchestrators swap a link. The file
+is read where it is another one or was written, and not for what else happens in the folder: a store's file may be
+there, and be written all the time. What is read is compared with what was read before: a comment makes no version.
 """
 
 from __future__ import annotations
@@ -18,22 +19,36 @@ log = logging.getLogger("standby.proxy")
 
 SETTLE_MS: Final = 100
 """A file that is being written is left alone for so long."""
+LOOK_MS: Final = 1000
+"""How often the file is looked at anyway, for what happened before it was watched, or where nobody tells of changes."""
 
 
-async def follow(config: str | os.PathLike[str], reload: Callable[[], Awaitable[int]]) -> None:
+async def follow(
+    config: str | os.PathLike[str], reload: Callable[[], Awaitable[int]], known: Mapping[str, Any] | None = None
+) -> None:
     """Call ``reload`` whenever the document in ``config`` is another one, until cancelled.
 
     A document that is wrong is said to be so in the log, with all that is wrong; the old version goes on.
+
+    Args:
+        config: The file.
+        reload: Takes what it says now, and returns the version that is then served.
+        known: What it said when it was last taken; what it says now where left out.
     """
     from watchfiles import awatch  # noqa: PLC0415 - starts a thread, and only servers follow their file
 
     path = Path(config)
-    known = _document(path)
-    async for _ in awatch(*_folders(path), debounce=SETTLE_MS, recursive=False):
-        found = _document(path)
-        if found is None or found == known:
+    last = _document(path) if known is None else known
+    seen: tuple[int, ...] | None = None
+    changes = awatch(*_folders(path), debounce=SETTLE_MS, recursive=False, rust_timeout=LOOK_MS, yield_on_timeout=True)
+    async for _ in changes:
+        before, seen = seen, _identity(path)
+        if seen is None or seen == before:
             continue
-        known = found
+        found = _document(path)
+        if found is None or found == last:
+            continue
+        last = found
         await take(path, "was changed", reload)
 
 
@@ -51,6 +66,15 @@ async def take(config: str | os.PathLike[str], why: str, reload: Callable[[], Aw
 def _folders(path: Path) -> set[Path]:
     """Where the file is, and where it only seems to be."""
     return {path.resolve().parent, path.absolute().parent}
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Which file it is, and as of when; `None` where there is no file just now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _document(path: Path) -> Mapping[str, Any] | str | None:

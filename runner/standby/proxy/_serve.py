@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from standby.runner import Gateway, open_gateway
-from standby.store import Document, Finding, InvalidConfig, ServerSettings, load, read
+from standby.store import Document, Finding, InvalidConfig, ServerSettings, parse, read
 
 from ._access import is_loopback
 from ._admin import Tools
@@ -70,15 +70,17 @@ async def serve(
         StoreError: A store that it names cannot be opened.
         CannotListen: The address cannot be bound.
     """
-    settings = settings_of(load(config), os.fspath(config), host=host, port=port)
+    where = os.fspath(config)
+    raw = read(config)
+    settings = settings_of(parse(raw, where=where), where, host=host, port=port)
     # The address first: a second server that was started by mistake must not put its document into a shared store.
     with bound_socket(settings.host, settings.port) as listening:
-        async with open_gateway(config) as gateway, anyio.create_task_group() as tasks:
+        async with open_gateway(raw, where=where) as gateway, anyio.create_task_group() as tasks:
 
             async def reload(by: str, why: str) -> int:
                 return await gateway.reload(read(config), by=by, why=why)
 
-            tasks.start_soon(follow, config, partial(reload, "file", "edited"))
+            tasks.start_soon(follow, config, partial(reload, "file", "edited"), raw)
             app = create_app(gateway.runner, settings, tools_of(gateway, reload, explain))
             await run_server(app, listening, say)
             tasks.cancel_scope.cancel()

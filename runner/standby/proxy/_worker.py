@@ -72,7 +72,8 @@ class Task:
         workers: How many there are.
         config: The configuration document's file, to follow.
         document: The document. Of its server and store sections all workers have the same, whatever the file says now.
-        imports: Whether the document becomes the newest version of a catalog that is kept.
+        imports: Whether the document becomes the newest version of the catalog; where not, the newest one that is kept
+            is served.
         listening: The number of the inherited socket to serve.
         family: That socket's address family.
     """
@@ -169,7 +170,9 @@ async def _serve(parent: Parent, explain: Explain | None) -> None:
                 parent.tell(Reload(by, why))
                 return version
 
-            tasks.start_soon(follow, task.config, partial(reload, "file", "edited"))
+            # Where it does not import, it does not know which document of the file the others have taken.
+            known = task.document if task.imports else None
+            tasks.start_soon(follow, task.config, partial(reload, "file", "edited"), known)
             tasks.start_soon(parent.heed, reload)
             app = create_app(gateway.runner, gateway.document.server, tools_of(gateway, reload_all, explain))
             await run_server(app, listening, lambda _: parent.tell("listens"))

@@ -223,7 +223,8 @@ class Workers:
             )
             worker = Worker(number, process, pipe, time.monotonic())
             self._alive[number] = worker
-            task = Task(number, plan.workers, plan.config, document, not again, listening.fileno(), listening.family)
+            imports = not (again and plan.keeps_catalog)
+            task = Task(number, plan.workers, plan.config, document, imports, listening.fileno(), listening.family)
             with suppress(OSError):  # it is dead already, and its pipe will say so
                 pipe.send(task)
 
@@ -281,7 +282,7 @@ class Workers:
         delay = min(LONGEST_DELAY_SECONDS, 2 * self._delays[number] or FIRST_DELAY_SECONDS)
         self._delays[number] = delay
         self._due[number] = time.monotonic() + delay
-        log.warning("%s ended: %s; it is started again in %g s", who, why, delay)
+        log.warning("%s ended, and is started again in %g s: %s", who, delay, why)
 
     def _end(self) -> None:
         self._ends = True
