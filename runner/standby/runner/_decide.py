@@ -50,6 +50,11 @@ def decide(rules: Rules, failure: FailureInfo, *, retryable: bool, local: bool =
     )
 
 
+def observed(rules: Rules, failure: FailureInfo, *, retryable: bool, local: bool = False) -> Decisions | None:
+    """What `decide` would say if a policy that only observes were active; `None` where none observes."""
+    return None if rules.observed is None else decide(rules.observed, failure, retryable=retryable, local=local)
+
+
 def _retry(rules: Rules, failure: FailureInfo, found: frozenset[str], retryable: bool) -> RetryDecision:
     return (
         rules.retry_disabled  # 2

@@ -7,7 +7,8 @@ next step after a failure and at the end of the run, however it ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Final, TypeVar, cast
 
 import anyio
@@ -19,11 +20,13 @@ from ._budget import Budgets
 from ._clock import Timeline
 from ._errors import NotTried, RunFailed
 from ._latency import Latencies
+from ._left_over import Awaited
 from ._limits import Lease, Limits, Refused
 from ._log import log_effects
 from ._plan import Plan
 from ._queue import Queue, Ticket
 from ._record import LazyRecord, RunRecord
+from ._recovery import Recovery, Waiter
 from ._route import RouteCandidate
 from ._steps import Call, Deliver, Enqueue, GiveUp, Wait
 
@@ -47,6 +50,7 @@ class Driver:
         self.queue = Queue()
         self.budgets = Budgets()
         self.latencies = Latencies()
+        self._recovery = Recovery(state.standing)
         self._state = state
         self._history = history
 
@@ -74,6 +78,8 @@ class Driver:
                 case Enqueue():
                     await self._enqueue(run, step)
                 case Deliver():
+                    if run.turn is not None:
+                        run.end_turn(answered=True)
                     return cast("T", answer)
                 case GiveUp():
                     run.record.ending = step.ending
@@ -92,6 +98,7 @@ class Driver:
             run.counted = False
             self.budgets.runs -= 1
         run.plan.close()
+        run.end_turn()
         try:
             if run.held.anything:
                 await self.give_back(run, run.held)
@@ -154,6 +161,7 @@ class Driver:
         try:
             await self.apply(run.plan.report_failure(call, error, began_at, run.timeline.now()))
         finally:
+            run.end_turn(answered=False)
             await self.give_back(run, held)
 
     async def _prepare(self, run: Run, call: Call) -> bool:
@@ -182,20 +190,46 @@ class Driver:
 
     async def _wait(self, run: Run, wait: Wait) -> None:
         await self.give_back(run, run.held)
+        timeline = run.timeline
+        if wait.for_health and (awaited := run.plan.awaited(timeline.now())).candidates:
+            with self._in_line(run, awaited) as waiter:
+                await self._until_woken(waiter, timeline, awaited.latest)
+            return
         generation = self._state.generation
-        with anyio.CancelScope(deadline=run.timeline.deadline(wait.until)):
+        with anyio.CancelScope(deadline=timeline.deadline(wait.until)):
             if wait.for_health:
                 await self._state.changed(generation)
             else:
                 await anyio.sleep_forever()
 
+    @contextmanager
+    def _in_line(self, run: Run, awaited: Awaited) -> Generator[Waiter]:
+        """A place among those who wait for the same candidates; a turn that comes of it is the run's."""
+        waiter = self._recovery.join(awaited, run.timeline.now(), again=run.turn is not None)
+        run.end_turn()
+        try:
+            yield waiter
+        finally:
+            waiter.leave()
+            if waiter.turn:
+                run.turn = waiter
+
+    async def _until_woken(self, waiter: Waiter, timeline: Timeline, until: float) -> None:
+        while (now := timeline.now()) < until:
+            generation = self._state.generation
+            look_at = waiter.look(now)
+            if waiter.woken:
+                return
+            with anyio.CancelScope(deadline=timeline.deadline(min(look_at, until))) as scope:
+                waiter.wake = scope.cancel
+                await (self._state.changed(generation) if waiter.looks else anyio.sleep_forever())
+
     async def _enqueue(self, run: Run, enqueue: Enqueue) -> None:
         await self.give_back(run, run.held)
         model, timeline = run.record.model, run.timeline
         began_at = timeline.steady()
-        woken = anyio.Event()
         wants = [(candidate.key, candidate.capacities) for candidate in enqueue.candidates if candidate.capacities]
-        ticket = Ticket(wants, run.tokens(), woken.set)
+        ticket = Ticket(wants, run.tokens(), lambda: None)
         if self.queue.length(model) >= run.plan.route.queue.max_waiting:
             # Nobody may wait; but whose capacity came back while others were tried has a turn after all.
             for candidate in enqueue.candidates:
@@ -210,7 +244,8 @@ class Driver:
         run.came_up_at = min(run.came_up_at, began_at)
         self.queue.join(ticket, model, run.priority, run.came_up_at)
         try:
-            await self._until_served(run, ticket, woken, enqueue.until)
+            with self._in_line(run, run.plan.awaited(timeline.now())) as waiter:
+                await self._until_served(run, ticket, waiter, enqueue.until)
         finally:
             ended_at = timeline.steady()
             self.queue.leave(ticket)
@@ -224,24 +259,28 @@ class Driver:
             candidate = next(candidate for candidate in enqueue.candidates if candidate.key == ticket.key)
             run.plan.report_admitted(candidate, ended_at - began_at)
 
-    async def _until_served(self, run: Run, ticket: Ticket, woken: anyio.Event, until: float) -> None:
+    async def _until_served(self, run: Run, ticket: Ticket, waiter: Waiter, until: float) -> None:
         timeline = run.timeline
         scope = anyio.CancelScope()
+        look_at = math.inf
 
         def due_changed() -> None:
-            scope.deadline = timeline.deadline(min(timeline.at(ticket.due), until))
+            scope.deadline = timeline.deadline(min(timeline.at(ticket.due), look_at, until))
 
         # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due.
         ticket.due_changed = due_changed
-        while timeline.now() < until:
-            scope = anyio.CancelScope()
+        while ticket.key is None and timeline.now() < until:
+            scope, woken = anyio.CancelScope(), anyio.Event()
+            generation = self._state.generation
+            look_at = waiter.look(timeline.now())
             self.queue.serve(ticket.capacities(), timeline.steady())
-            if ticket.lease is not None:
+            if ticket.lease is not None or waiter.woken:
                 return
             due_changed()
+            looks = waiter.looks
+            ticket.wake = waiter.wake = scope.cancel if looks else woken.set
             with scope:
-                await woken.wait()
-                return
+                await (self._state.changed(generation) if looks else woken.wait())
 
 
 class Held:
@@ -274,6 +313,7 @@ class Run:
         came_up_at: When it first came up for the queue, where it keeps its place, by the steady clock; infinity before
             that.
         counted: Whether it counts as under way.
+        turn: What it has before others who wait for somebody to be well again.
     """
 
     __slots__ = (
@@ -287,6 +327,7 @@ class Run:
         "priority",
         "record",
         "timeline",
+        "turn",
     )
 
     def __init__(self, plan: Plan, timeline: Timeline, request: Request, priority: PriorityClass) -> None:
@@ -297,6 +338,7 @@ class Run:
         self.held = Held()
         self.came_up_at = math.inf
         self.counted = False
+        self.turn: Waiter | None = None
         self._request = request
         self._body = Body(request.body)
         self._tokens: int | None = None
@@ -306,6 +348,12 @@ class Run:
         request = self._request
         counted = request.count_tokens or candidate.counts_tokens
         return Request(candidate.model, self._body, request.endpoint, request.headers, counted)
+
+    def end_turn(self, *, answered: bool | None = None) -> None:
+        """Say what came of its turn, where it has one: an answer, a failure, or no call after all."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.over(self.timeline.now(), answered=answered)
 
     def tokens(self) -> int:
         """An estimate of the tokens that the run will use; it is settled when the provider has counted."""

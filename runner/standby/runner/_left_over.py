@@ -9,11 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
+from typing import Final, NamedTuple
 
 from ._health import Availability, StandingOf, availability, probe_held_until
 from ._record import Ending, RunRecord
 from ._route import Route, RouteCandidate
 from ._steps import Enqueue, GiveUp, Wait
+
+
+class Awaited(NamedTuple):
+    """Whom a run waits for to be well again.
+
+    Attributes:
+        candidates: Any of these would do.
+        due: When the first of them may be called, as far as is known now, in seconds since the epoch.
+        latest: When the run waits for them no longer; infinity where it waits for something else as well.
+    """
+
+    candidates: tuple[RouteCandidate, ...] = ()
+    due: float = inf
+    latest: float = inf
+
+
+NOBODY: Final = Awaited()
 
 
 class LeftOver:
@@ -104,6 +122,14 @@ class LeftOver:
         if now >= self._health_wait_until or (not probing and min(untils) >= self._health_wait_until):
             return GiveUp(ending, retry_after)
         return Wait(min(*untils, self._health_wait_until), for_health=True)
+
+    def awaited(self, now: float) -> Awaited:
+        """Whom the run waits for, beside local capacity."""
+        if self.only_queue:
+            return NOBODY
+        latest = inf if self._health_wait_until is None or self._at_limit else self._health_wait_until
+        due = min(self._waited_for(now)[0], default=inf)
+        return Awaited(tuple(candidate for candidate, _ in self._passed_by), due, latest)
 
     def has_turn(self, now: float) -> bool:
         """Whether somebody who was passed by may be called now."""

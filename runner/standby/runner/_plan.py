@@ -27,7 +27,7 @@ from standby.clients import Work
 from standby.store import Effect
 
 from ._budget import Extra
-from ._decide import decide
+from ._decide import decide, observed
 from ._decisions import Decisions, RetryDecision
 from ._failure import failure_of, local_failure
 from ._health import (
@@ -40,7 +40,7 @@ from ._health import (
     leaves_out,
     probe_held_until,
 )
-from ._left_over import LeftOver, retry_after_seconds
+from ._left_over import NOBODY, Awaited, LeftOver, retry_after_seconds
 from ._record import Did, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
 from ._shared import Shared
@@ -119,6 +119,10 @@ class Plan:
             elif self._is_worth_it(candidate, now):
                 return self._call(candidate, found, now)
         return self._end
+
+    def awaited(self, now: float) -> Awaited:
+        """Whom the run waits for to be well again, where the step is a wait or the queue; nobody in a backoff."""
+        return NOBODY if self._current is not None else self._left_over.awaited(now)
 
     @property
     def over(self) -> bool:
@@ -291,7 +295,7 @@ class Plan:
             ended_at=now,
             failure=failure,
             decisions=decisions,
-            observed=_observed(candidate, failure),
+            observed=observed(candidate.rules, failure.info, retryable=failure.retryable),
             did="stop",
             why="the caller has had the first content",
             effects=tried.effects + effects,
@@ -341,7 +345,7 @@ class Plan:
                 why,
                 effects,
                 wait_seconds or 0.0,
-                observed=_observed(candidate, failure),
+                observed=observed(candidate.rules, failure.info, retryable=failure.retryable),
                 refusal=refusal,
                 hedge=call.hedge,
             )
@@ -372,8 +376,8 @@ class Plan:
             if decisions.failover.reason == "hard_stop_policy":
                 self._finish(GiveUp("stopped", free_at - now if free_at < inf else None))
         did: Did = "next" if next_allowed else "stop"
-        observed = _observed(call.candidate, failure, local=True)
-        self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did, observed=observed))
+        seen = observed(call.candidate.rules, failure.info, retryable=failure.retryable, local=True)
+        self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did, observed=seen))
 
     def report_probed_elsewhere(self, call: Call, now: float) -> None:
         """The probe was not to be had: another run holds it, or the candidate is cooling again."""
@@ -491,9 +495,3 @@ class Plan:
             return "next"
         self._finish(GiveUp("stopped"))
         return "stop"
-
-
-def _observed(candidate: RouteCandidate, failure: Failure, *, local: bool = False) -> Decisions | None:
-    """What a policy that only observes would have decided."""
-    rules = candidate.rules.observed
-    return None if rules is None else decide(rules, failure.info, retryable=failure.retryable, local=local)
