@@ -78,6 +78,7 @@ class _Race(Generic[T]):
         "_clocks",
         "_discard",
         "_driver",
+        "_keeping",
         "_news",
         "_plan",
         "_run",
@@ -96,6 +97,7 @@ class _Race(Generic[T]):
         self._attempt = attempt
         self._discard = discard
         self._clocks: list[anyio.CancelScope] = []
+        self._keeping: list[anyio.CancelScope] = []
         self._timer: Cancel | None = None
         self.hedges = 0
         self._abandoned = False
@@ -219,10 +221,20 @@ class _Race(Generic[T]):
             cut_off = call.clock == "deadline" and timeline.now() >= call.until
             await self._forget(call, held, began_at, self._why or (CUT if cut_off else ""))
             return
-        await self._driver.failed(self._run, call, held, error or cut(call, began_at), began_at)
+        # What a failure does is true here at once; that it is kept elsewhere too holds up nobody who is heard or leaves.
+        with anyio.CancelScope() as keeping:
+            self._keeping.append(keeping)
+            self._see_to_the_others()
+            try:
+                await self._driver.failed(self._run, call, held, error or cut(call, began_at), began_at)
+            finally:
+                self._keeping.remove(keeping)
         self._see_to_the_others()
 
     def _see_to_the_others(self) -> None:
+        if self.heard is not None or self._abandoned:
+            for keeping in self._keeping:
+                keeping.cancel()
         if not self._clocks:
             self._disarm()
         elif self._decided:

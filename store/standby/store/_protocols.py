@@ -77,7 +77,7 @@ class State(Protocol):
 
         They are visible in this process before the first ``await`` inside, so that the run that caused them sees them
         in its next step. On return they are as lasting as the store can make them; a store that cannot, returns all
-        the same and says why in `trouble`.
+        the same and says why in `trouble`. Being cancelled takes nothing back: a run that has its answer need not wait.
         """
         ...
 
