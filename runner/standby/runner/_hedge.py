@@ -221,7 +221,7 @@ class _Race(Generic[T]):
             cut_off = call.clock == "deadline" and timeline.now() >= call.until
             await self._forget(call, held, began_at, self._why or (CUT if cut_off else ""))
             return
-        # What a failure does is true here at once. Nobody who is heard, or leaves, waits until it is kept elsewhere too.
+        # What a failure does is true here at once. Whoever is heard, or leaves, need not wait until it is kept too.
         with anyio.CancelScope() as keeping:
             self._keeping.append(keeping)
             self._see_to_the_others()
