@@ -77,6 +77,13 @@ def serve(
         int | None,
         typer.Option(min=1, help="Overrides server.workers: how many processes share the port.", show_default=False),
     ] = None,
+    last_good: Annotated[
+        bool,
+        typer.Option(
+            "--last-good",
+            help="Keep a copy of the catalog in FILE.last-good.yaml, and start from it while a store is away.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the gateway that FILE describes, until SIGTERM or Ctrl-C; then let what is under way end."""
     from standby.proxy import CannotListen, CannotStart, supervise
@@ -84,7 +91,7 @@ def serve(
     from standby.store import InvalidConfig, StoreError, load
 
     async def until_stopped() -> None:
-        await run(config, host=host, port=port, explain=_explain_asked, say=typer.echo)
+        await run(config, host=host, port=port, last_good=last_good, explain=_explain_asked, say=typer.echo)
 
     _log_to_stderr()
     try:
@@ -94,7 +101,7 @@ def serve(
         else:
             # -P: what lies in the working folder is not ours to import.
             command = [sys.executable, "-P", "-m", "standby.cli", "worker"]
-            supervise(config, workers, command, host=host, port=port, say=typer.echo)
+            supervise(config, workers, command, host=host, port=port, last_good=last_good, say=typer.echo)
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -1,6 +1,7 @@
 """A configuration file that is edited becomes the next version, and nobody need tell the server."""
 
 import logging
+import sqlite3
 
 import anyio
 import pytest
@@ -122,3 +123,28 @@ async def test_what_happens_in_the_folder_is_no_reason_to_read_the_file(gateway,
         await anyio.sleep(0.01)
     assert len(reads) <= 1
     assert models(gateway) == ["first"]
+
+
+async def test_a_store_that_is_away_takes_the_file_when_it_is_back(path, tmp_path, caplog):
+    """Nobody need write the file again; that it is not taken yet is said once."""
+    store = f'store: {{{{url: "sqlite:///{tmp_path}/standby.db"}}}}'
+    path.write_text((TEXT + store).format(model="first"))
+    async with open_gateway(path) as gateway, anyio.create_task_group() as tasks:
+
+        async def reload() -> int:
+            return await gateway.reload(read(path))
+
+        with anyio.fail_after(PATIENCE_SECONDS):
+            tasks.start_soon(follow, path, reload)
+            await anyio.sleep(0.3)  # until the folder is watched, which nothing tells
+            holder = sqlite3.connect(tmp_path / "standby.db", isolation_level=None)
+            holder.execute("BEGIN IMMEDIATE")
+            path.write_text((TEXT + store).format(model="second"))
+            while "is not taken yet: the old version goes on" not in caplog.text:  # noqa: ASYNC110 - the log tells
+                await anyio.sleep(0.01)
+            assert models(gateway) == ["first"]
+            holder.close()
+            await gateway.runner.catalog.changed(1)
+            assert models(gateway) == ["second"]
+        tasks.cancel_scope.cancel()
+    assert caplog.text.count("is not taken yet") == 1

@@ -8,8 +8,9 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import pytest
@@ -97,3 +98,55 @@ def sql_url(kind, request, tmp_path) -> str:
     if kind[0].startswith("postgresql"):
         return request.getfixturevalue("postgres_url")
     return f"sqlite:///{tmp_path}/standby.db"
+
+
+class Door:
+    """A port that leads to a server, and can be shut: then nobody is there, and who was connected is cut off."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._streams: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = _free_port()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._pass_through, "127.0.0.1", self.port)
+
+    async def shut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for stream in self._streams:
+            stream.transport.abort()
+
+    async def _pass_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        its_reader, its_writer = await self._connect()
+        self._streams |= {writer, its_writer}
+        await asyncio.gather(_pump(reader, its_writer), _pump(its_reader, writer))
+        self._streams -= {writer, its_writer}
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while block := await reader.read(65536):
+            writer.write(block)
+            await writer.drain()
+    writer.transport.abort()
+
+
+@pytest.fixture
+async def postgres_door(postgres_url):
+    """A door to PostgreSQL, shut at first, and the address that leads through it."""
+    parts = urlsplit(postgres_url)
+    folder = parse_qs(parts.query)["host"][0]
+    door = Door(lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432"))
+    yield door, f"postgresql://postgres:secret-password@127.0.0.1:{door.port}{parts.path}"
+    await door.shut()
+
+
+@pytest.fixture
+async def valkey_door(valkey, valkey_url):
+    """A door to Valkey, shut at first, and the address that leads through it."""
+    door = Door(lambda: asyncio.open_connection("127.0.0.1", valkey.port))
+    yield door, f"valkey://127.0.0.1:{door.port}/0"
+    await door.shut()

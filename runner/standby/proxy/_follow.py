@@ -28,7 +28,8 @@ async def follow(
 ) -> None:
     """Call ``reload`` whenever the document in ``config`` is another one, until cancelled.
 
-    A document that is wrong is said to be so in the log, with all that is wrong; the old version goes on.
+    A document that is wrong is said to be so in the log, with all that is wrong; the old version goes on. One that the
+    store cannot take is tried again until it can.
 
     Args:
         config: The file.
@@ -39,28 +40,42 @@ async def follow(
 
     path = Path(config)
     last = _document(path) if known is None else known
+    untaken: Mapping[str, Any] | str | None = None
     seen: tuple[int, ...] | None = None
     changes = awatch(*_folders(path), debounce=SETTLE_MS, recursive=False, rust_timeout=LOOK_MS, yield_on_timeout=True)
     async for _ in changes:
         before, seen = seen, _identity(path)
-        if seen is None or seen == before:
+        if seen is None or (seen == before and untaken is None):
             continue
         found = _document(path)
         if found is None or found == last:
-            continue
-        last = found
-        await take(path, "was changed", reload)
+            untaken = None
+        elif await take(path, "was changed", reload, quiet=found == untaken):
+            last, untaken = found, None
+        else:
+            untaken = found
 
 
-async def take(config: str | os.PathLike[str], why: str, reload: Callable[[], Awaitable[int]]) -> None:
-    """Call ``reload`` where nobody waits for the answer: the log has what came of it."""
+async def take(
+    config: str | os.PathLike[str], why: str, reload: Callable[[], Awaitable[int]], *, quiet: bool = False
+) -> bool:
+    """Call ``reload`` where nobody waits for the answer: the log has what came of it.
+
+    Returns:
+        Whether that is settled; else the store is away, and the same may be taken later. ``quiet`` where that was said.
+    """
     try:
         log.info("%s %s: version %d of the catalog is served", config, why, await reload())
-    except (InvalidConfig, StoreError) as error:
+    except InvalidConfig as error:
         # No traceback for an operator's mistake.
         log.error("%s %s, and is not taken: the old version goes on. %s", config, why, error)  # noqa: TRY400
+    except StoreError as error:
+        if not quiet:
+            log.error("%s %s, and is not taken yet: the old version goes on. %s", config, why, error)  # noqa: TRY400
+        return False
     except Exception:
         log.exception("%s %s, and cannot be taken: the old version goes on", config, why)
+    return True
 
 
 def _folders(path: Path) -> set[Path]:

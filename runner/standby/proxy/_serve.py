@@ -50,6 +50,7 @@ async def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    last_good: bool = False,
     explain: Explain | None = None,
     say: Callable[[str], None] = print_at_once,
 ) -> None:
@@ -62,6 +63,7 @@ async def serve(
         config: The configuration document's file.
         host: Overrides `server.host`.
         port: Overrides `server.port`.
+        last_good: Whether a copy of the catalog is kept beside the file, and a start without the stores is no error.
         explain: Answers `POST /admin/explain`.
         say: Is told the first line of output: where the server listens.
 
@@ -75,7 +77,8 @@ async def serve(
     settings = settings_of(parse(raw, where=where), where, host=host, port=port)
     # The address first: a second server that was started by mistake must not put its document into a shared store.
     with bound_socket(settings.host, settings.port) as listening:
-        async with open_gateway(raw, where=where) as gateway, anyio.create_task_group() as tasks:
+        opened = open_gateway(raw, where=where, last_good=copy_beside(config) if last_good else None)
+        async with opened as gateway, anyio.create_task_group() as tasks:
 
             async def reload(by: str, why: str) -> int:
                 return await gateway.reload(read(config), by=by, why=why)
@@ -84,6 +87,11 @@ async def serve(
             app = create_app(gateway.runner, settings, tools_of(gateway, reload, explain))
             await run_server(app, listening, say)
             tasks.cancel_scope.cancel()
+
+
+def copy_beside(config: str | os.PathLike[str]) -> str:
+    """Where the copy of the catalog is that was served last."""
+    return f"{os.fspath(config)}.last-good.yaml"
 
 
 def tools_of(gateway: Gateway, reload: Callable[[str, str], Awaitable[int]], explain: Explain | None) -> Tools:

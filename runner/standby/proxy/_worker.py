@@ -74,6 +74,7 @@ class Task:
         document: The document. Of its server and store sections all workers have the same, whatever the file says now.
         imports: Whether the document becomes the newest version of the catalog; where not, the newest one that is kept
             is served.
+        last_good: The file of the last good copy, where it may be started from.
         listening: The number of the inherited socket to serve.
         family: That socket's address family.
     """
@@ -83,6 +84,7 @@ class Task:
     config: str
     document: Mapping[str, Any]
     imports: bool
+    last_good: str | None
     listening: int
     family: int
 
@@ -158,7 +160,13 @@ async def work(parent: Parent, explain: Explain | None = None) -> bool:
 
 async def _serve(parent: Parent, explain: Explain | None) -> None:
     task = parent.task
-    opened = open_gateway(task.document, processes=task.workers, where=task.config, imports=task.imports)
+    opened = open_gateway(
+        task.document,
+        processes=task.workers,
+        where=task.config,
+        imports=task.imports,
+        last_good=task.last_good,
+    )
     with _inherited(task) as listening:
         async with opened as gateway, anyio.create_task_group() as tasks:
 

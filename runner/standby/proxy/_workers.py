@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from standby.store import Document, Finding, InvalidConfig, parse, read
 
-from ._serve import SIGNALS, CannotListen, address_of, bound_socket, print_at_once, settings_of
+from ._serve import SIGNALS, CannotListen, address_of, bound_socket, copy_beside, print_at_once, settings_of
 from ._worker import Failure, Order, Reload, Report, Task
 
 log = logging.getLogger("standby.proxy")
@@ -49,6 +49,7 @@ def supervise(
     *,
     host: str | None = None,
     port: int | None = None,
+    last_good: bool = False,
     say: Callable[[str], None] = print_at_once,
 ) -> None:
     """Serve the gateway that ``config`` describes in several processes, until SIGTERM or SIGINT.
@@ -62,6 +63,7 @@ def supervise(
         command: Starts a worker when the number of a pipe is added: it makes a `Parent` of it and awaits `work`.
         host: Overrides `server.host`.
         port: Overrides `server.port`.
+        last_good: See `serve`.
         say: Is told the first line of output: where the workers listen, when all of them do.
 
     Raises:
@@ -75,7 +77,8 @@ def supervise(
     settings = settings_of(document, where, host=host, port=port)
     refuse_unshared_state(document, workers, where)
     with _port(settings.host, settings.port) as reserved, _signals() as signals:
-        plan = Plan(where, raw, document.store.url != "memory:", workers, command, settings.host, reserved)
+        copy = copy_beside(config) if last_good else None
+        plan = Plan(where, raw, document.store.url != "memory:", workers, command, settings.host, reserved, copy)
         Workers(plan, signals, say).run()
 
 
@@ -105,6 +108,7 @@ class Plan:
         command: See `supervise`.
         host: The host to bind.
         reserved: Holds the port when no worker does.
+        last_good: The file of the last good copy, where workers may start from it.
     """
 
     config: str
@@ -114,6 +118,7 @@ class Plan:
     command: Sequence[str]
     host: str
     reserved: socket.socket
+    last_good: str | None = None
 
     def document(self, *, again: bool) -> Mapping[str, Any]:
         """The document for a worker that is started, for the first time or again.
@@ -223,8 +228,16 @@ class Workers:
             )
             worker = Worker(number, process, pipe, time.monotonic())
             self._alive[number] = worker
-            imports = not (again and plan.keeps_catalog)
-            task = Task(number, plan.workers, plan.config, document, imports, listening.fileno(), listening.family)
+            task = Task(
+                number=number,
+                workers=plan.workers,
+                config=plan.config,
+                document=document,
+                imports=not (again and plan.keeps_catalog),
+                last_good=plan.last_good,
+                listening=listening.fileno(),
+                family=listening.family,
+            )
             with suppress(OSError):  # it is dead already, and its pipe will say so
                 pipe.send(task)
 

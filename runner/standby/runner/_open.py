@@ -83,6 +83,7 @@ async def open_gateway(
     processes: int = 1,
     where: str | None = None,
     imports: bool = True,
+    last_good: str | os.PathLike[str] | None = None,
 ) -> AsyncGenerator[Gateway, None]:
     """Open what a configuration document describes.
 
@@ -97,18 +98,26 @@ async def open_gateway(
         where: The file that a document was read from, for errors and the audit.
         imports: Whether the document becomes the newest version of a catalog that is kept. A process that joins others
             had better serve what they serve: whatever was imported since they began.
+        last_good: A file, ``.yaml``, that has a copy of the catalog that was served last. Where it is given, a store
+            that cannot be reached is no error: the document's own models are served, or else the copy's, and the store
+            is gone over to when it can be reached. So is a state that is on a server of its own.
 
     Raises:
-        InvalidConfig: The document is wrong.
-        StoreError: A store that it names cannot be opened.
+        InvalidConfig: The document is wrong, or keeps all in memory, where ``last_good`` would mean nothing.
+        StoreError: A store that it names cannot be opened, and there is no copy of what it had.
     """
     raw = config if isinstance(config, Mapping) else read(config)
     file = where or (None if isinstance(config, Mapping) else os.fspath(config))
     origin = ("configuration", "host") if file is None else (file, "file")
     known = (*BUILT_IN_CLIENTS, *(clients or ()))
     document = parse(raw, clients=known, where=origin[0])
+    if last_good is not None and document.store.url == document.store.state_url == "memory:":
+        message = "all is kept in memory, so no store can be away at the start: leave out the last good copy"
+        raise InvalidConfig([Finding("store.url", "memory:", message)], origin[0])
     async with AsyncExitStack() as stack:
-        catalog, replace, state, history = await _stores(stack, raw, document, *origin, known, imports=imports)
+        catalog, replace, state, history = await _stores(
+            stack, raw, document, *origin, known, imports=imports, last_good=last_good
+        )
         runner = Runner(catalog, state, history=history, clients=clients, http=http, processes=processes)
         await stack.enter_async_context(runner)
         yield Gateway(runner, document, replace)
@@ -123,9 +132,11 @@ async def _stores(
     clients: Collection[str],
     *,
     imports: bool,
+    last_good: str | os.PathLike[str] | None,
 ) -> tuple[Catalog, Replace, State, History]:
     """What the document's `store` section names, opened; a part that is kept in memory is not kept at all."""
     url, state_url = document.store.url, document.store.state_url
+    required = last_good is None
     reread = partial(parse, clients=clients, where=where)
     catalog: Catalog
     history: History
@@ -136,18 +147,21 @@ async def _stores(
     else:
         from standby.store.sql import open_sql  # noqa: PLC0415 - needs the extra, and only here
 
-        store = await stack.enter_async_context(open_sql(url, clients=clients))
+        store = await stack.enter_async_context(open_sql(url, clients=clients, required=required, last_good=last_good))
         catalog, history = store.catalog, store.history
         replace = partial(_replaced_in_store, store.catalog, reread, where)
-        if document.models and (imports or not catalog.snapshot().version):
-            await replace(raw, by, AT_THE_START)
+        if document.models and (imports or not catalog.snapshot().models):
+            if store.reached:
+                await replace(raw, by, AT_THE_START)
+            else:
+                store.catalog.replace_later(raw, where, by=by, why=AT_THE_START)
         store.catalog.served()
         if state_url == url:
             return catalog, replace, store.state, history
     state: State = MemoryState(history.note)
     if state_url != "memory:":
         state = await stack.enter_async_context(
-            open_state(state_url, document.store.state_prefix, clients=clients, audit=history.note)
+            open_state(state_url, document.store.state_prefix, clients=clients, audit=history.note, required=required)
         )
     return catalog, replace, state, history
 
@@ -184,6 +198,7 @@ async def open_state(
     *,
     clients: Collection[str] = BUILT_IN_CLIENTS,
     audit: Audit | None = None,
+    required: bool = True,
 ) -> AsyncGenerator[State, None]:
     """The run-time state at an address that `store.state_url` may have, but for ``memory:``.
 
@@ -192,6 +207,7 @@ async def open_state(
         prefix: What every key in Valkey begins with.
         clients: The clients that a provider may name.
         audit: Is told what somebody did on purpose.
+        required: Whether an engine that cannot be reached is an error; where not, it is gone over to when it can be.
 
     Raises:
         StoreError: It cannot be opened.
@@ -199,10 +215,10 @@ async def open_state(
     if url.startswith(("valkey", "redis")):
         from standby.store.valkey import ValkeyState  # noqa: PLC0415 - needs the extra, and only here
 
-        async with ValkeyState(url, prefix=prefix, audit=audit) as state:
+        async with ValkeyState(url, prefix=prefix, audit=audit, required=required) as state:
             yield state
     else:
         from standby.store.sql import open_sql  # noqa: PLC0415 - as above
 
-        async with open_sql(url, clients=clients, audit=audit) as store:
+        async with open_sql(url, clients=clients, audit=audit, required=required) as store:
             yield store.state

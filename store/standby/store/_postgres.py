@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
 from ._database import Changes, Database, to_json
-from ._errors import StoreError
+from ._errors import StoreError, Unreachable
 from ._sql_schema import NEWEST, one_migration, revision_of, upgrade
 
 CHANNEL: Final = "standby_changed"
@@ -79,7 +79,8 @@ class PostgresDatabase(Database):
             await patient(self._prepare)
         except DBAPIError as error:
             what, advice = _told(error)
-            raise StoreError(f"{self.name} {what}: {advice}") from error
+            kind = Unreachable if self.is_trouble(error) else StoreError
+            raise kind(f"{self.name} {what}: {advice}") from error
 
     async def _prepare(self) -> None:
         async with self.read() as connection:

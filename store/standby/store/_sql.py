@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,14 +16,20 @@ from ._audit import Audit
 from ._config import parse
 from ._database import Database
 from ._engine import POLL, log, to_its_end
-from ._errors import StoreError
+from ._errors import StoreError, Unreachable
+from ._findings import InvalidConfig
+from ._last_good import LastGood
 from ._references import CLIENTS
+from ._shared_state import PART as STATE
 from ._sql_catalog import SqlCatalog
+from ._sql_history import PART as HISTORY
 from ._sql_history import SqlHistory
 from ._sql_state import SqlState
 from ._sqlite import SqliteFile
 
 _RECONNECT_SECONDS: Final = 0.5
+_IMPATIENT_SECONDS: Final = 1.0
+"""How long a database that need not be there is waited for."""
 
 
 class SqlOptions(TypedDict, total=False):
@@ -37,6 +44,8 @@ class SqlOptions(TypedDict, total=False):
     max_pending: int
     keep_runs: int
     audit: Audit | None
+    required: bool
+    last_good: str | os.PathLike[str] | None
 
 
 class SqlStore:
@@ -65,6 +74,8 @@ class SqlStore:
         max_pending: int = 10_000,
         keep_runs: int = 100_000,
         audit: Audit | None = None,
+        required: bool = True,
+        last_good: str | os.PathLike[str] | None = None,
     ) -> None:
         """A store that is not open yet.
 
@@ -81,6 +92,10 @@ class SqlStore:
             max_pending: How much of the state and of the history, each, waits at most to be written.
             keep_runs: How many records of runs are kept.
             audit: Is told what is audited here as well, where the history that people ask is another one.
+            required: Whether a database that cannot be reached is an error at the start; where not, it is gone over to
+                when it can be, and what is to be written waits until then.
+            last_good: A file, ``.yaml``, that has a copy of the catalog that was served last: what is served until
+                then.
 
         Raises:
             StoreError: The URL names no database.
@@ -88,6 +103,10 @@ class SqlStore:
         self._database = _database(url, busy_timeout_seconds)
         self._poll_seconds = poll_seconds
         self._open_wait_seconds = open_wait_seconds
+        self._required = required
+        self._last_good = None if last_good is None else LastGood(last_good)
+        self._copied: int | None = None
+        self._opened = False
         self._closing = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         self.catalog = SqlCatalog(self._database, partial(parse, environ=environ, clients=clients))
@@ -102,18 +121,17 @@ class SqlStore:
         return cls(url, **options)
 
     async def __aenter__(self) -> Self:
-        """Open the file and read it.
+        """Open the database and read it.
 
         Raises:
             StoreError: It cannot be used. The message names it and says what to do.
+            InvalidConfig: It cannot be reached, and the copy of its catalog is not valid.
         """
         try:
-            await self._database.finish(self._open())
+            await self._start()
         except BaseException:
             await to_its_end(self._database.close())
             raise
-        self.state.writer.start()
-        self.history.writer.start()
         self._poller = asyncio.create_task(self._poll(), name=f"standby.store poll of {self._database.name}")
         return self
 
@@ -123,17 +141,55 @@ class SqlStore:
         """Write what is pending, with one last try where the file is in trouble, and close it."""
         await to_its_end(self._close())
 
-    async def _open(self) -> None:
-        await self._database.open(self._open_wait_seconds)
+    @property
+    def reached(self) -> bool:
+        """Whether the database was there at the start, or came back since."""
+        return self._opened
+
+    async def _start(self) -> None:
+        wait_seconds = self._open_wait_seconds if self._required else min(self._open_wait_seconds, _IMPATIENT_SECONDS)
         try:
+            await self._database.finish(self._open(wait_seconds))
+        except Unreachable as error:
+            if self._required:
+                raise
+            await self._start_without(error)
+
+    async def _open(self, wait_seconds: float) -> None:
+        await self._database.open(wait_seconds)
+        try:
+            await self.catalog.catch_up()  # first: nobody is to be served in between what it takes the place of
             await self._refresh()
         except DBAPIError as error:
             raise StoreError(f"{self._database.words(error)}: name another file, or move this one away") from error
+        # Only now: what waits cannot be written into a database without tables, and would be given up.
+        self.state.writer.start()
+        self.history.writer.start()
+        self._opened = True
+
+    async def _start_without(self, error: Unreachable) -> None:
+        for part in (POLL, STATE, HISTORY):
+            self._database.enter_trouble(part, error)
+        if self._last_good is None:
+            return
+        copied = await asyncio.to_thread(self._last_good.read)
+        if copied is not None:
+            try:
+                self.catalog.serve_copy(*copied)
+            except InvalidConfig as wrong:
+                raise InvalidConfig(wrong.findings, str(self._last_good)) from None
+            log.error(
+                "%s: version %d of its catalog is served from %s", self._database.name, copied[0], self._last_good
+            )
 
     async def _close(self) -> None:
         self._closing.set()
         if self._poller is not None:
             await self._poller
+        if not self._opened:
+            with suppress(StoreError, DBAPIError):
+                await self._open(0.0)
+        await self._copy()
         await self.state.writer.close()
         await self.history.writer.close()
         await self._database.close()
@@ -142,6 +198,8 @@ class SqlStore:
         """Follow what other processes write, until the store is closed."""
         while not self._closing.is_set():
             try:
+                if not self._opened:
+                    await self._database.finish(self._open(0.0))
                 await self._follow()
             except (DBAPIError, StoreError) as error:
                 self._database.enter_trouble(POLL, error)
@@ -160,6 +218,14 @@ class SqlStore:
                     return
                 await self._refresh()
                 self._database.leave_trouble(POLL)
+                await self._copy()
+
+    async def _copy(self) -> None:
+        """Copy the version that is served, where it is not the one that was copied last."""
+        stored = self.catalog.stored
+        if self._last_good is not None and stored is not None and stored[0] != self._copied:
+            await asyncio.to_thread(self._last_good.keep, *stored, self._database.name)
+            self._copied = stored[0]
 
     async def _refresh(self) -> None:
         async with self._database.read() as connection:

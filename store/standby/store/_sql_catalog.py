@@ -8,8 +8,9 @@ another: it is then refused there, with an error in the log, and the version bef
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol, cast
 
 import anyio
@@ -48,6 +49,9 @@ class SqlCatalog:
         self._file = file
         self._parse = parse
         self._snapshot = Snapshot(0)
+        self._document: Mapping[str, Any] = {}
+        self._provisional = False
+        self._wanted: Callable[[], Awaitable[Snapshot]] | None = None
         self._changed = anyio.Event()
         self._looking = anyio.Lock()
         self._looked_at = 0
@@ -76,7 +80,8 @@ class SqlCatalog:
         """
         if not self._snapshot.models:
             nothing = f"{self._file.name} has no catalog yet: import a document that has models"
-            raise StoreError(self.trouble or nothing)
+            away = self._file.trouble(POLL)
+            raise StoreError(f"{away}; there is no copy of its catalog" if away else self._refused or nothing)
         return self._snapshot
 
     async def changed(self, version: int) -> Snapshot:
@@ -104,14 +109,57 @@ class SqlCatalog:
         parsed = self._parse(raw_document)
         if not raw_document.get("models"):
             raise InvalidConfig([Finding("models", "nothing", "is required: there is nothing to store")], origin)
-        sections = {section: _copy(raw_document.get(section) or {}) for section in DOCUMENTS}
+        sections = _sections_of(raw_document)
         try:
             version = await self._file.finish(self._store(sections, origin, by or origin, why))
         except DBAPIError as error:
             raise StoreError(f"{self._file.words(error)}; the configuration was not stored") from error
-        if version >= self._snapshot.version:
-            self._serve(parsed.snapshot(version))
+        self._wanted = None
+        if self._provisional or version >= self._snapshot.version:
+            self._serve(parsed.snapshot(version), _whole(sections))
         return self._snapshot
+
+    # -- while the database is away ------------------------------------------------------------------------------
+
+    @property
+    def stored(self) -> tuple[int, Mapping[str, Any]] | None:
+        """The version that is served and its raw document; `None` where no database is known to hold it."""
+        return None if self._provisional or not self._snapshot.version else (self._snapshot.version, self._document)
+
+    def serve_copy(self, version: int, raw_document: Mapping[str, Any]) -> None:
+        """Serve what was copied when the database was there, until it is there again.
+
+        Raises:
+            ValueError: The document is invalid. Everything that is wrong with it is said at once.
+        """
+        self._serve_provisionally(version, raw_document)
+
+    def replace_later(self, raw_document: Mapping[str, Any], origin: str, *, by: str = "", why: str = "") -> None:
+        """Serve ``raw_document`` at once, and `replace` by it as soon as the database can be written.
+
+        Until then it has the number of the copy that is served, where that says the same, and otherwise 0.
+
+        Raises:
+            ValueError: The document is invalid. Everything that is wrong with it is said at once.
+        """
+        same = _whole(_sections_of(raw_document)) == self._document
+        self._serve_provisionally(self._snapshot.version if same else 0, raw_document)
+        self._wanted = partial(self.replace, raw_document, origin, by=by, why=why)
+
+    async def catch_up(self) -> None:
+        """Do what `replace_later` put off.
+
+        Raises:
+            StoreError: The database cannot be written.
+        """
+        if self._wanted is not None:
+            await self._wanted()
+
+    def _serve_provisionally(self, version: int, raw_document: Mapping[str, Any]) -> None:
+        snapshot = self._parse(raw_document).snapshot(version)
+        self._serve(snapshot, _whole(_sections_of(raw_document)), provisional=True)
+
+    # -- following -----------------------------------------------------------------------------------------------
 
     async def document(self, version: int | None = None) -> dict[str, Any]:
         """The raw document of one version, by default of the newest in the database, as `replace` takes it.
@@ -145,28 +193,36 @@ class SqlCatalog:
 
     async def _refresh(self, connection: AsyncConnection) -> None:
         newest = await _newest(connection)
+        if not newest and self._provisional:
+            self._refused = f"{self._file.name} has no catalog any more: the last good copy goes on being served"
+            self._refused_at = self._refused_at or time.time()
         if newest <= self._looked_at:
             return
         self._looked_at = newest
-        for version in range(newest, max(self._snapshot.version, newest - _MAX_STEPS_BACK), -1):
+        # A database that comes back may hold another catalog than the copy that is served: its own counts.
+        served = 0 if self._provisional else self._snapshot.version
+        for version in range(newest, max(served, newest - _MAX_STEPS_BACK), -1):
+            document = _whole(await _sections(connection, version))
             try:
-                snapshot = self._parse(_whole(await _sections(connection, version))).snapshot(version)
+                snapshot = self._parse(document).snapshot(version)
             except ValueError as error:
                 why = f"{self._file.name}: version {version} of the catalog is refused: {error}"
                 log.error("%s", why)
                 if version == newest:
                     self._refused, self._refused_at = why, time.time()
             else:
-                self._serve(snapshot)
+                self._serve(snapshot, document)
                 break
 
-    def _serve(self, snapshot: Snapshot) -> None:
-        self._looked_at = max(self._looked_at, snapshot.version)
-        if snapshot.version == self._looked_at:
-            self._refused = None
-        if snapshot.version == self._snapshot.version:
-            return
-        self._snapshot = snapshot
+    def _serve(self, snapshot: Snapshot, document: Mapping[str, Any], *, provisional: bool = False) -> None:
+        was_provisional, self._provisional = self._provisional, provisional
+        if not provisional:
+            self._looked_at = max(self._looked_at, snapshot.version)
+            if snapshot.version == self._looked_at:
+                self._refused = None
+            if snapshot.version == self._snapshot.version and not was_provisional:
+                return
+        self._snapshot, self._document = snapshot, document
         event, self._changed = self._changed, anyio.Event()
         event.set()
 
@@ -238,6 +294,10 @@ async def _store_section(
     ]
     if changed:
         await connection.execute(insert(table), changed)
+
+
+def _sections_of(raw_document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {section: _copy(raw_document.get(section) or {}) for section in DOCUMENTS}
 
 
 def _whole(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from ._database import Changes, Database, to_json
 from ._engine import POLL
-from ._errors import StoreError
+from ._errors import StoreError, Unreachable
 from ._sql_schema import NEWEST, one_migration, revision_of, upgrade
 
 BUSY: Final = 5
@@ -109,7 +109,8 @@ class SqliteFile(Database):
             self._inode = os.stat(self.name).st_ino  # noqa: PTH116 - no handle of ours: see `_make`
         except DBAPIError as error:
             what, advice = _WORDS.get(_code(error) or 0, (f"cannot be used: {error.orig}", "name another file"))
-            raise StoreError(f"{self.name} {what}: {advice}") from error
+            kind = Unreachable if self.is_trouble(error) and _code(error) != NOT_A_DATABASE else StoreError
+            raise kind(f"{self.name} {what}: {advice}") from error
         except OSError as error:
             raise StoreError(f"{self.name} cannot be used: {error.strerror}") from error
 

@@ -33,7 +33,7 @@ from redis.backoff import NoBackoff
 from ._audit import Audit
 from ._engine import POLL, Engine, log, to_its_end
 from ._errors import StoreError
-from ._shared_state import NO_ROW, Entry, Row, SharedState, reduced
+from ._shared_state import NO_ROW, PART, Entry, Row, SharedState, reduced
 from ._standing import CLEAN, Standing
 from ._texts import StoreUrl
 
@@ -129,6 +129,8 @@ class ValkeyState(SharedState):
         commit_wait_seconds: How long a run waits at most for a change to be kept.
         max_pending: How many changes wait at most to be kept, while the server is away.
         audit: Is told what somebody did on purpose, once it is kept.
+        required: Whether a server that cannot be reached is an error at the start; where not, it is gone over to when
+            it can be, and is told then what was learned meanwhile.
         clock: Seconds since the epoch.
     """
 
@@ -140,11 +142,13 @@ class ValkeyState(SharedState):
         commit_wait_seconds: float = 0.25,
         max_pending: int = 10_000,
         audit: Audit | None = None,
+        required: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._server = ValkeyServer(url)
         super().__init__(self._server, commit_wait_seconds=commit_wait_seconds, max_pending=max_pending)
         self._audit = audit
+        self._required = required
         self._clock = clock
         self._keys = [f"{{{prefix}}}:{name}" for name in ("standings", "seq", "life")]
         self._channel = f"{{{prefix}}}:changes"
@@ -163,8 +167,12 @@ class ValkeyState(SharedState):
         try:
             await self._refresh()
         except (failures.RedisError, OSError) as error:
-            await self._server.client.aclose()
-            raise StoreError(f"{self._server.words(error)}: start it, or correct store.state_url") from error
+            refuses = isinstance(error, failures.AuthenticationError) or not self._server.is_trouble(error)
+            if self._required or refuses:
+                await self._server.client.aclose()
+                raise StoreError(f"{self._server.words(error)}: start it, or correct store.state_url") from error
+            for part in (POLL, PART):
+                self._server.enter_trouble(part, error)
         self.writer.start()
         self._follower = asyncio.create_task(self._follow_always(), name=f"standby.store follows {self._server.name}")
         return self
@@ -251,6 +259,8 @@ class ValkeyState(SharedState):
 
     async def _commit(self, batch: Sequence[Entry]) -> None:
         domains = sorted({change.domain for entry in batch for change in entry.changes})
+        if not self._life:
+            await self._refresh()  # it was not there at the start, and its clock is not known yet
         async with self._server.one_writer:
             for _ in range(MAX_TRIES):
                 before = {domain: self._row(self._raw.get(domain, "")).standing for domain in domains}

@@ -110,7 +110,8 @@ class Writer(Generic[Item]):
             self._pending.pop(item, None)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Begin to write what waits; a part that was in trouble until now and has nothing to write leaves it."""
+        self._wake.set()
         self._task = asyncio.create_task(self._write(), name=f"standby.store {self._part} of {self._engine.name}")
 
     async def close(self) -> None:
