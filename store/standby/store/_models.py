@@ -173,7 +173,8 @@ class FailoverPolicy(Policy):
     max_cooldown_seconds: PositiveSeconds = 3600.0
     """No cooldown, grown or hinted, is longer than this, in seconds, but for jitter of at most a tenth."""
     eject_after: Annotated[int, Field(ge=0)] = 5
-    """This many failures in a row cool a candidate down whatever the action; 0 turns it off."""
+    """This many failures in a row cool a candidate down whatever the action; 0 turns it off. What no action asked for
+    grows only while another candidate of the model is well."""
     recheck_seconds: Seconds = 0.0
     """What `disable_and_next` left out is probed by one run after this many seconds, and enabled if it answers; 0
     leaves that to an operator. What an operator disabled is never rechecked."""
@@ -188,7 +189,8 @@ class PriorityDemotePolicy(Policy):
     status_codes: StatusCodes = []
     keywords: Keywords = []
     demote_step: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
-    """What one incident adds to the candidate's effective priority; 100 where missing or 0."""
+    """What one incident adds to the candidate's effective priority; 100 where missing or 0. The most is five times that
+    beside what puts the first of the model behind the last."""
     restore_seconds: Seconds = 600.0
     """A demotion wears off one step at a time, each after this many seconds; 0 keeps it until restored."""
 
