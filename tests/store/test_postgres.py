@@ -4,11 +4,16 @@ import time
 from urllib.parse import urlsplit
 
 import anyio
+import asyncpg
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from standby.store import Cool, Disable, Failed, StoreError
+from standby.store._sql_schema import VERSION_TABLE
+from standby.store._sql_tables import metadata
 from standby.store.sql import open_sql
 from tests.store.test_catalog_contract import document
 
@@ -149,3 +154,91 @@ async def test_another_programs_database_is_refused(postgres, postgres_url):
 async def test_an_address_that_names_no_database(url):
     """The message says what one looks like, and repeats nothing of it."""
     assert (await refusal(url)).endswith("write postgresql://USER:PASSWORD@HOST/DATABASE")
+
+
+# -- its form
+
+
+# What the first step makes of an empty database, with something in it. Never to be edited.
+FIRST_SCHEMA = """
+CREATE TABLE standby_schema (version_num VARCHAR(32) NOT NULL, CONSTRAINT standby_schema_pkc PRIMARY KEY (version_num));
+CREATE TABLE catalog_versions (
+    version INTEGER NOT NULL, imported_at DOUBLE PRECISION NOT NULL, origin TEXT NOT NULL, PRIMARY KEY (version));
+CREATE TABLE providers (name TEXT NOT NULL, version INTEGER NOT NULL, document JSON,
+    PRIMARY KEY (name, version), FOREIGN KEY(version) REFERENCES catalog_versions (version));
+CREATE TABLE gateway_runner_policies (name TEXT NOT NULL, version INTEGER NOT NULL, document JSON,
+    PRIMARY KEY (name, version), FOREIGN KEY(version) REFERENCES catalog_versions (version));
+CREATE TABLE model_runtime_policy_sets (name TEXT NOT NULL, version INTEGER NOT NULL, document JSON,
+    PRIMARY KEY (name, version), FOREIGN KEY(version) REFERENCES catalog_versions (version));
+CREATE TABLE models (name TEXT NOT NULL, version INTEGER NOT NULL, document JSON,
+    PRIMARY KEY (name, version), FOREIGN KEY(version) REFERENCES catalog_versions (version));
+CREATE TABLE standings (
+    domain TEXT NOT NULL, seq BIGINT NOT NULL, cooling_until DOUBLE PRECISION NOT NULL,
+    cooled_at DOUBLE PRECISION NOT NULL, cooldowns_in_row INTEGER NOT NULL, cooled_for TEXT NOT NULL,
+    failures_in_row INTEGER NOT NULL, disabled_at DOUBLE PRECISION NOT NULL, disabled_by TEXT NOT NULL,
+    disabled_why TEXT NOT NULL, demoted INTEGER NOT NULL, demoted_at DOUBLE PRECISION NOT NULL,
+    demoted_for TEXT NOT NULL, demote_step INTEGER NOT NULL, restore_seconds DOUBLE PRECISION NOT NULL,
+    probe_holder TEXT NOT NULL, probe_until DOUBLE PRECISION NOT NULL, PRIMARY KEY (domain));
+CREATE INDEX standings_by_seq ON standings (seq);
+CREATE TABLE runs (seq BIGSERIAL NOT NULL, run_id TEXT NOT NULL, model TEXT, started_at DOUBLE PRECISION,
+    outcome TEXT, record JSON NOT NULL, PRIMARY KEY (seq));
+CREATE UNIQUE INDEX runs_by_run_id ON runs (run_id);
+CREATE TABLE audit (id BIGSERIAL NOT NULL, at DOUBLE PRECISION NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+    target TEXT NOT NULL, why TEXT NOT NULL, PRIMARY KEY (id));
+INSERT INTO standby_schema VALUES ('0001');
+INSERT INTO catalog_versions VALUES (1, 1700000000.0, 'gateway.yaml');
+INSERT INTO providers VALUES ('openai', 1, '{"client": "openai", "api_key": "${OPENAI_API_KEY:-none}"}');
+INSERT INTO models VALUES ('chat', 1, '{"candidates": [{"id": "primary", "provider": "openai", "model": "gpt-4o"}]}');
+INSERT INTO standings VALUES
+    ('candidate:chat/primary', 7, 0.0, 0.0, 0, '', 0, 1700000000.0, 'ann', 'maintenance', 0, 0.0, '', 0, 0.0, '', 0.0);
+INSERT INTO runs (run_id, model, started_at, outcome, record)
+    VALUES ('run_1', 'chat', 1700000000.0, 'answered', '{"run_id": "run_1"}');
+INSERT INTO audit (at, who, what, target, why)
+    VALUES (1700000000.0, 'ann', 'disable', 'candidate:chat/primary', 'maintenance');
+"""
+
+
+@pytest.fixture
+async def first_url(postgres, postgres_url):
+    """A database as it was at first."""
+    postgres.psql("DROP DATABASE IF EXISTS standby_first")
+    postgres.psql("CREATE DATABASE standby_first")
+    url = urlsplit(postgres_url)._replace(path="/standby_first").geturl()
+    connection = await asyncpg.connect(url)
+    await connection.execute(FIRST_SCHEMA)
+    await connection.close()
+    return url
+
+
+async def test_a_database_of_the_first_form_opens(first_url):
+    """With everything in it; and it notifies, and makes versions of rows that are edited, as a new one does."""
+    async with open_sql(first_url, poll_seconds=3600) as store, open_sql(first_url, poll_seconds=3600) as other:
+        assert store.catalog.snapshot().version == 1
+        assert store.state.standing(HERE).disabled_by == "ann"
+        assert await store.history.get("run_1") == {"run_id": "run_1"}
+        assert [line.what for line in await store.history.audit()] == ["disable"]
+        async with store._database.engine.begin() as connection:
+            await connection.execute(text("UPDATE models SET document = document"))
+        with anyio.fail_after(AT_ONCE_SECONDS):
+            assert (await other.catalog.changed(1)).version == 2
+
+
+async def test_migrations_lead_to_the_tables_in_use(first_url):
+    """What the steps make of the first form is what the program works with."""
+    async with open_sql(first_url) as store, store._database.engine.connect() as connection:
+
+        def differences(synchronous):
+            options = {"version_table": VERSION_TABLE, "compare_type": True}
+            return compare_metadata(MigrationContext.configure(synchronous, opts=options), metadata)
+
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_newer_schema_is_refused(first_url):
+    """An older program does not write into what it does not understand."""
+    connection = await asyncpg.connect(first_url)
+    await connection.execute("UPDATE standby_schema SET version_num = '0999'")
+    await connection.close()
+    said = await refusal(first_url)
+    assert "has schema 0999, newer than the schema" in said
+    assert "upgrade Standby" in said
