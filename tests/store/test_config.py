@@ -257,7 +257,7 @@ def test_numbers_have_bounds():
 def test_unknown_key():
     """An unknown key is an error with the keys that are known and the nearest of them."""
     assert errors(changed("server", to={"prot": 1})) == [
-        "server.prot: unknown key; allowed: host, port, keys, admin_key, maxBodyBytes; did you mean port?"
+        "server.prot: unknown key; allowed: host, port, workers, keys, admin_key, maxBodyBytes; did you mean port?"
     ]
 
 

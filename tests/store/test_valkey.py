@@ -197,3 +197,36 @@ async def test_a_gateway_on_valkey_audits_in_its_history(valkey_url, tmp_path, e
         await eventually(lambda: not list(gateway.runner.history.writer))
         lines = await gateway.runner.history.audit()
     assert ("ann", "disable", HERE, "closed") in [(line.who, line.what, line.target, line.why) for line in lines]
+
+
+async def test_what_was_read_before_a_change_does_not_hide_it(valkey_url, eventually, monkeypatch):
+    """A look at the server that takes long, and ends after a change: what follows is counted on top of the change."""
+    async with ValkeyState(valkey_url) as state:
+        read, goes_on = anyio.Event(), anyio.Event()
+        pipeline = state._server.client.pipeline
+
+        def slow(**options):
+            made = pipeline(**options)
+            execute = made.execute
+
+            async def execute_slowly():
+                found = await execute()
+                read.set()
+                await goes_on.wait()
+                return found
+
+            made.execute = execute_slowly
+            return made
+
+        async with anyio.create_task_group() as tasks:
+            monkeypatch.setattr(state._server.client, "pipeline", slow)
+            tasks.start_soon(state._refresh)
+            await read.wait()
+            monkeypatch.undo()
+            await state.apply([Cool(HERE, 10.0, 20.0, 1, "test")])
+            goes_on.set()
+        await eventually(lambda: not list(state.writer))
+        await state.apply([Succeeded(HERE, 31.0, 30.0)])
+        await eventually(lambda: not list(state.writer))
+    async with ValkeyState(valkey_url) as state:
+        assert state.standing(HERE).recovered_at == 31.0

@@ -234,6 +234,12 @@ class ValkeyState(SharedState):
 
     async def _refresh(self) -> None:
         """Read everything; where the server has lost what it had, tell it what is known here."""
+        # Nothing of ours is written meanwhile: a change to what was read and is not yet known would be overlooked, and
+        # what comes after it would be counted without it.
+        async with self._server.one_writer:
+            await self._read()
+
+    async def _read(self) -> None:
         await self._server.look_at_the_clock(self._clock)
         pipeline = self._server.client.pipeline(transaction=True)
         pipeline.set(self._keys[2], secrets.token_hex(8), nx=True, ex=KEY_SECONDS)
@@ -249,11 +255,10 @@ class ValkeyState(SharedState):
         rows = {domain: self._row(value) for domain, value in self._raw.items()}
         missing = [domain for domain in known if domain not in rows]
         # What is missing was made clean while nobody listened here, unless the server has lost it.
-        await self.learn(rows if lost else rows | {domain: Row(int(seq or 0), CLEAN) for domain in missing})
+        self._absorb(rows if lost else rows | {domain: Row(int(seq or 0), CLEAN) for domain in missing})
         self._life = life
         if lost and missing:
-            async with self._server.one_writer:
-                await self._put({domain: known[domain] for domain in missing})
+            await self._put({domain: known[domain] for domain in missing})
 
     # -- changing ------------------------------------------------------------------------------------------------
 
