@@ -1,6 +1,7 @@
 """What an operator is told of a candidate: each field, and each sentence to the letter."""
 
 import math
+import time
 
 import pytest
 
@@ -243,3 +244,14 @@ def test_the_runs_in_the_queue_of_its_model_are_told():
 def test_no_moment_is_later_than_the_last_that_a_calendar_has(at):
     """A cooldown of ten thousand years is no error."""
     assert moment(at) == "9999-12-31 23:59:59 UTC"
+
+
+def test_a_moment_is_told_in_utc_wherever_the_machine_is(monkeypatch):
+    """Operators of two places read the same."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        assert moment(NOW) == "2023-11-14 22:13:20 UTC"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
