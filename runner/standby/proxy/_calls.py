@@ -15,7 +15,6 @@ from standby.clients import Body, InvalidBody
 from standby.clients import Request as ModelRequest
 from standby.runner import (
     Lease,
-    Limits,
     Refused,
     RunFailed,
     Runner,
@@ -24,7 +23,6 @@ from standby.runner import (
     RunStream,
     UnknownCandidate,
     UnknownModel,
-    estimated_tokens,
 )
 from standby.store import PriorityClass
 
@@ -58,7 +56,6 @@ class Calls:
         self._runner = runner
         self._callers = callers
         self._max_body_bytes = max_body_bytes
-        self._limits = Limits()
 
     def endpoint(self, path: str) -> Callable[[Request], Awaitable[Response]]:
         """The handler of one JSON endpoint."""
@@ -70,7 +67,7 @@ class Calls:
             model = self._model(caller, body)
             sent = ModelRequest(model, body, path, passed_on(request))
             if wants_stream(body):
-                return self._stream(request, sent, options, caller)
+                return await self._stream(request, sent, options, caller)
             return await self._answer(request, sent, options, caller)
 
         return handle
@@ -89,7 +86,7 @@ class Calls:
         return not_found("model_not_found", f"No model is named {quoted(model)}; there are: {there_are}.", "model")
 
     async def _answer(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
-        lease, record = self._admit(caller, Body(sent.body)), None
+        lease, record = await self._admit(caller, Body(sent.body)), None
         try:
             result = await self._run_while_connected(request, sent, options, caller)
             record = result.record
@@ -101,10 +98,10 @@ class Calls:
         response, headers = result.response, record_headers(result.record)
         return Response(response.content, response.status, headers, media_type="application/json")
 
-    def _stream(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
+    async def _stream(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
         if sent.endpoint not in STREAMED_ENDPOINTS:
             raise not_yet(f"`stream` on /v1/{sent.endpoint}")
-        lease = self._admit(caller, Body(sent.body))
+        lease = await self._admit(caller, Body(sent.body))
         counted = lease is not None and caller.rate_limit.tokens_per_minute is not None
 
         def begin() -> RunStream:
@@ -150,16 +147,11 @@ class Calls:
             raise came_to
         return came_to
 
-    def _admit(self, caller: Caller, body: Body) -> Lease | None:
+    async def _admit(self, caller: Caller, body: Body) -> Lease | None:
         """Take the caller's own capacity for one call; `None` where nothing limits it."""
-        capacity = self._limits.capacity(caller.name, caller.rate_limit)
-        if capacity is None:
-            return None
-        tokens = estimated_tokens(body) if capacity.counts_tokens else 0
-        now = self._runner.now()
-        taken = Limits.take((capacity,), tokens, now)
+        taken = await self._runner.lease(f"caller:{caller.name}", caller.rate_limit, body)
         if isinstance(taken, Refused):
-            seconds = taken.free_at - now if taken.free_at < math.inf else None
+            seconds = taken.free_at - self._runner.now() if taken.free_at < math.inf else None
             raise at_limit("key_rate_limit_exceeded", "This key is at its own rate limit.", seconds)
         return taken
 

@@ -14,17 +14,17 @@ from typing import Final, TypeVar, cast
 import anyio
 
 from standby.clients import Body, ClientError, InvalidBody, Request
-from standby.store import Effect, History, PriorityClass, State
+from standby.store import Effect, History, PriorityClass, SharedLimits, State
 
 from ._budget import Budgets
-from ._clock import Timeline
+from ._clock import Clock, Timeline
 from ._errors import NotTried, RunFailed
 from ._latency import Latencies
 from ._left_over import Awaited
-from ._limits import Lease, Limits, Refused
+from ._limits import Lease, Limits, Refused, free_at
 from ._log import log_effects
 from ._plan import Plan
-from ._queue import Queue, Ticket
+from ._queue import HEAD_START, Queue, Ticket
 from ._record import LazyRecord, RunRecord
 from ._recovery import Recovery, Waiter
 from ._route import RouteCandidate
@@ -45,9 +45,11 @@ Discard = Callable[[T], Awaitable[None]]
 class Driver:
     """Drives any number of runs at once; what they share is their state, their limits and their queues."""
 
-    def __init__(self, state: State, history: History) -> None:
-        self.limits = Limits()
+    def __init__(
+        self, state: State, history: History, clock: Clock, limits: SharedLimits | None, processes: int
+    ) -> None:
         self.queue = Queue()
+        self.limits = Limits(limits, processes, lambda found: self.queue.serve(found, clock.steady()))
         self.budgets = Budgets()
         self.latencies = Latencies()
         self._recovery = Recovery(state.standing)
@@ -176,17 +178,35 @@ class Driver:
                     run.plan.report_refused(call, run.timeline.at(taken.free_at), run.timeline.now())
                     return False
                 held.lease, held.called = taken, False
+                if (refused := await self.refused_elsewhere(run, taken)) is not None:
+                    held.lease = None
+                    run.plan.report_refused(call, run.timeline.at(refused.free_at), run.timeline.now())
+                    return False
         if call.probe:
             until = call.until + PROBE_LEASE_MARGIN_SECONDS
             held.probe = call.probe
-            granted = await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until)
-            if not granted:
+            if not await self._state.lease_probe(call.probe, run.record.run_id, run.timeline.now(), until):
                 held.probe = ()
-            if not granted or not run.plan.may_still_begin(call, run.timeline.now()):
                 run.plan.report_probed_elsewhere(call, run.timeline.now())
                 await self.give_back(run, held)
                 return False
+        if (call.probe or self.limits.shares) and not run.plan.may_still_begin(call, run.timeline.now()):
+            run.plan.report_not_made(call)
+            await self.give_back(run, held)
+            return False
         return True
+
+    async def refused_elsewhere(self, run: Run, lease: Lease, *, in_line: bool = False) -> Refused | None:
+        """Ask the other processes for what ``lease`` holds of what they share; where they refuse, it is ended."""
+        if not self.limits.shares:
+            return None
+        now = run.timeline.steady()
+        since = min(run.came_up_at, now) - HEAD_START[run.priority]
+        refused = await self.limits.confirm(lease, now, since, in_line=in_line)
+        if self.queue.anybody:
+            # While one asks the others wait for what it hears.
+            self.queue.serve([part.capacity for part in lease.parts], run.timeline.steady())
+        return refused
 
     async def _wait(self, run: Run, wait: Wait) -> None:
         await self.give_back(run, run.held)
@@ -228,36 +248,55 @@ class Driver:
         await self.give_back(run, run.held)
         model, timeline = run.record.model, run.timeline
         began_at = timeline.steady()
-        wants = [(candidate.key, candidate.capacities) for candidate in enqueue.candidates if candidate.capacities]
-        ticket = Ticket(wants, run.tokens(), lambda: None)
-        if self.queue.length(model) >= run.plan.route.queue.max_waiting:
-            # Nobody may wait; but whose capacity came back while others were tried has a turn after all.
-            for candidate in enqueue.candidates:
-                taken = self.queue.take(candidate.capacities, run.tokens(), began_at)
-                if not isinstance(taken, Refused):
-                    run.held.lease, run.held.called = taken, False
-                    run.plan.report_admitted(candidate, 0.0)
-                    return
-            free_at = timeline.at(ticket.free_at(began_at))
-            run.plan.report_not_admitted(0.0, full=True, free_at=free_at, now=timeline.now())
-            return
-        run.came_up_at = min(run.came_up_at, began_at)
-        self.queue.join(ticket, model, run.priority, run.came_up_at)
-        try:
-            with self._in_line(run, run.plan.awaited(timeline.now())) as waiter:
-                await self._until_served(run, ticket, waiter, enqueue.until)
-        finally:
-            ended_at = timeline.steady()
-            self.queue.leave(ticket)
-            self.queue.serve(ticket.capacities(), ended_at)
-            if ticket.lease is not None:
-                run.held.lease, run.held.called = ticket.lease, False
-        if ticket.lease is None:
-            free_at = timeline.at(ticket.free_at(ended_at))
-            run.plan.report_not_admitted(ended_at - began_at, full=False, free_at=free_at, now=timeline.at(ended_at))
+        full = self.queue.length(model) >= run.plan.route.queue.max_waiting
+        if full:
+            candidate = await self._no_wait(run, enqueue)
         else:
-            candidate = next(candidate for candidate in enqueue.candidates if candidate.key == ticket.key)
+            run.came_up_at = min(run.came_up_at, began_at)
+            candidate = await self._until_admitted(run, enqueue)
+        ended_at = timeline.steady()
+        if candidate is not None:
             run.plan.report_admitted(candidate, ended_at - began_at)
+        else:
+            limited = (each.capacities for each in enqueue.candidates if each.capacities)
+            at = min(free_at(capacities, run.tokens(), ended_at) for capacities in limited)
+            run.plan.report_not_admitted(
+                ended_at - began_at, full=full, free_at=timeline.at(at), now=timeline.at(ended_at)
+            )
+
+    async def _no_wait(self, run: Run, enqueue: Enqueue) -> RouteCandidate | None:
+        """Nobody may wait; but whose capacity came back while others were tried has a turn after all."""
+        for candidate in enqueue.candidates:
+            taken = self.queue.take(candidate.capacities, run.tokens(), run.timeline.steady())
+            if not isinstance(taken, Refused):
+                run.held.lease, run.held.called = taken, False
+                if await self.refused_elsewhere(run, taken) is None:
+                    return candidate
+                run.held.lease = None
+        return None
+
+    async def _until_admitted(self, run: Run, enqueue: Enqueue) -> RouteCandidate | None:
+        """Wait until one of the candidates has room, here and among all processes; or until somebody is well again."""
+        wants = {candidate.key: candidate for candidate in enqueue.candidates if candidate.capacities}
+        while True:
+            ticket = Ticket([(key, each.capacities) for key, each in wants.items()], run.tokens(), lambda: None)
+            self.queue.join(ticket, run.record.model, run.priority, run.came_up_at)
+            try:
+                with self._in_line(run, run.plan.awaited(run.timeline.now())) as waiter:
+                    await self._until_served(run, ticket, waiter, enqueue.until)
+            finally:
+                self.queue.leave(ticket)
+                self.queue.serve(ticket.capacities(), run.timeline.steady())
+                if ticket.lease is not None:
+                    run.held.lease, run.held.called = ticket.lease, False
+                self.limits.nobody_waits(ticket.capacities())
+            if ticket.lease is None or ticket.key is None:
+                return None
+            if await self.refused_elsewhere(run, ticket.lease, in_line=True) is None:
+                return wants[ticket.key]
+            run.held.lease = None
+            if waiter.woken:
+                return None
 
     async def _until_served(self, run: Run, ticket: Ticket, waiter: Waiter, until: float) -> None:
         timeline = run.timeline

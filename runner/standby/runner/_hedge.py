@@ -148,8 +148,9 @@ class _Race(Generic[T]):
                 call = self._plan.hedge(self._run.timeline.now(), self._has_capacity)
             if call is not None:
                 held = self._held_for(call.candidate)
-                self.arm(call)
-                await self.make(call, held)
+                if await self._granted(call, held):
+                    self.arm(call)
+                    await self.make(call, held)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as defect:  # noqa: BLE001 - raised where the run is
@@ -184,6 +185,24 @@ class _Race(Generic[T]):
             taken = self._driver.queue.take(candidate.capacities, self._run.tokens(), now)
             held.lease = None if isinstance(taken, Refused) else taken
         return held
+
+    async def _granted(self, call: Call, held: Held) -> bool:
+        """Whether other processes have room for the hedge, and it is still wanted when they have answered."""
+        lease = held.lease
+        if lease is None or not self._driver.limits.shares:
+            return True
+        clock, granted = anyio.CancelScope(), False
+        self._clocks.append(clock)
+        try:
+            with clock:
+                refused = await self._driver.refused_elsewhere(self._run, lease)
+                granted = refused is None and not self._decided
+        finally:
+            self._clocks.remove(clock)
+            if not granted:
+                lease.end(used=False)
+                self._plan.report_not_made(call)
+        return granted
 
     # -- one call ----------------------------------------------------------------------------------------------
 

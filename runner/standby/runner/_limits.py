@@ -5,6 +5,8 @@
 - A call may need capacity of several: its candidate's own, and what all that use the same key have together. It takes
   all of it or none.
 - A lease is given back exactly once, whatever happens to its run.
+- A limit that processes share is held to here first, and asked of the others after that (`Limits.confirm`). Where they
+  have no room, one at a time asks again: when time has come, or room was told of.
 
 Who waits for capacity, and who goes first, is told in `_queue.py`.
 """
@@ -13,16 +15,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from standby.store import RateLimitPolicy
+from standby.store import Asked, Full, Grant, RateLimitPolicy, SharedLimits
 
 if TYPE_CHECKING:
     from ._queue import Ticket
 
 WINDOW_SECONDS: Final = 60.0
+ASK_AGAIN_SECONDS: Final = 1.0
+"""Room among many processes is told of; whoever waits for it asks every now and then all the same."""
 
 
 class Part:
@@ -33,9 +37,10 @@ class Part:
         requests: How many requests it counts for: one, or none where its call was never made.
         tokens: How many tokens it counts for.
         counted: Whether it still counts: it was taken in the last minute.
+        to_be_asked: Whether the other processes are still to be asked for it.
     """
 
-    __slots__ = ("at", "capacity", "counted", "requests", "tokens")
+    __slots__ = ("at", "capacity", "counted", "requests", "to_be_asked", "tokens")
 
     def __init__(self, capacity: Capacity, at: float, tokens: int) -> None:
         self.capacity = capacity
@@ -43,44 +48,62 @@ class Part:
         self.requests = 1
         self.tokens = tokens
         self.counted = True
+        self.to_be_asked = capacity.shared
 
 
 class Capacity:
     """What one candidate, one provider's key, or one caller's key may use: requests, tokens, concurrency.
 
     Attributes:
+        key: Whose it is.
         policy: The limits.
+        shared: Whether other processes have to be asked as well.
         counts_tokens: Whether a lease needs an estimate of tokens.
         in_use: Leases that are out.
         waiters: Who waits for it, whoever goes first at the front; kept by the queue.
     """
 
     __slots__ = (
+        "_asking",
+        "_contended",
         "_counts",
         "_max_in_use",
         "_max_requests",
         "_max_tokens",
+        "_not_before",
         "_requests",
         "_taken",
         "_tokens",
         "counts_tokens",
         "in_use",
+        "key",
         "policy",
+        "shared",
         "waiters",
     )
 
-    def __init__(self, policy: RateLimitPolicy) -> None:
+    def __init__(self, policy: RateLimitPolicy, *, key: str = "", shared: bool = False, share: float = 1.0) -> None:
+        self.key = key
         self.policy = policy
+        self.shared = shared
         self.counts_tokens = policy.tokens_per_minute is not None
         self.in_use = 0
         self.waiters: list[Ticket] = []
-        self._max_in_use = math.inf if policy.concurrency is None else policy.concurrency
-        self._max_requests = math.inf if policy.requests_per_minute is None else policy.requests_per_minute
-        self._max_tokens = math.inf if policy.tokens_per_minute is None else policy.tokens_per_minute
+        self.use_share(share)
+        self._contended = False
+        self._asking = 0
+        self._not_before = 0.0
         self._counts = self.counts_tokens or policy.requests_per_minute is not None
         self._taken: deque[Part] = deque()
         self._requests = 0
         self._tokens = 0
+
+    def use_share(self, share: float) -> None:
+        """From now on this process may use so much of the limits; one at least, else nothing could ever be called."""
+        policy = self.policy
+        self._max_in_use = _part_of(policy.concurrency, share)
+        self._max_requests = _part_of(policy.requests_per_minute, share)
+        self._max_tokens = _part_of(policy.tokens_per_minute, share)
 
     def used(self, now: float) -> tuple[int, int]:
         """Requests and tokens of the last minute; 0 of what is not limited."""
@@ -95,6 +118,10 @@ class Capacity:
         """
         if self.in_use >= self._max_in_use:
             return math.inf
+        if self._contended:
+            if self._asking:
+                return math.inf
+            now = max(now, self._not_before)
         if self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
             self._forget(now)
         requests = self._requests + 1 - self._max_requests
@@ -111,6 +138,8 @@ class Capacity:
     def take(self, tokens: int, now: float) -> Part:
         """Take what `free_at` said is free."""
         self.in_use += 1
+        if self.shared:
+            self._asking += 1
         part = Part(self, now, tokens if tokens <= self._max_tokens else int(self._max_tokens))
         if self._counts:
             self._taken.append(part)
@@ -127,11 +156,27 @@ class Capacity:
     def give_back(self, part: Part, *, used: bool) -> None:
         """A part is over; what it was not ``used`` for counts for nothing."""
         self.in_use -= 1
+        if part.to_be_asked:
+            self.asked(part)
         if not used:
             self.settle(part, 0)
             if part.counted and self._counts:
                 self._requests -= part.requests
             part.requests = 0
+
+    def asked(self, part: Part) -> None:
+        """The other processes were asked for a part, or need not be."""
+        part.to_be_asked = False
+        self._asking -= 1
+
+    def refused(self, until: float) -> None:
+        """The other processes have no room; whoever waits may ask again at ``until``, or when room was told of."""
+        self._contended, self._not_before = True, until
+
+    def granted(self) -> None:
+        """The other processes have room: nobody need be careful, but where others wait for it here."""
+        self._not_before = 0.0
+        self._contended = self._contended and bool(self.waiters)
 
     def _forget(self, now: float) -> None:
         while self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
@@ -146,18 +191,22 @@ class Lease:
 
     Attributes:
         parts: What it holds of each capacity that the call needs.
+        grant: What other processes granted for it.
     """
 
-    __slots__ = ("_ended", "parts")
+    __slots__ = ("_ended", "grant", "parts")
 
     def __init__(self, parts: tuple[Part, ...]) -> None:
         self.parts = parts
+        self.grant: Grant | None = None
         self._ended = False
 
     def settle(self, tokens: int) -> None:
         """The provider counted ``tokens``."""
         for part in self.parts:
             part.capacity.settle(part, tokens)
+        if self.grant is not None:
+            self.grant.settle(tokens)
 
     def end(self, *, used: bool = True) -> None:
         """Give the lease back, once; where it was not ``used`` for a call, it counts for nothing."""
@@ -165,6 +214,8 @@ class Lease:
             self._ended = True
             for part in self.parts:
                 part.capacity.give_back(part, used=used)
+            if self.grant is not None:
+                self.grant.end(used=used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +238,25 @@ def free_at(capacities: Iterable[Capacity], tokens: int, now: float) -> float:
 
 
 class Limits:
-    """The capacities of one runner, or of a server's callers, kept over reloads while their policy stays the same."""
+    """The capacities of one runner, kept over reloads while their policy stays the same.
 
-    def __init__(self) -> None:
+    Args:
+        others: Who counts for all processes; where left out nobody does.
+        processes: How many there are then: each has its share of what they share.
+        room: Is told of capacities that may have room again.
+    """
+
+    def __init__(
+        self,
+        others: SharedLimits | None = None,
+        processes: int = 1,
+        room: Callable[[Collection[Capacity]], None] | None = None,
+    ) -> None:
         self._capacities: dict[str, Capacity] = {}
+        self._others = others
+        self._share = 1 / processes
+        self._room = room
+        self._listens = False
 
     def capacity(self, key: str, policy: RateLimitPolicy) -> Capacity | None:
         """The capacity of ``key``; `None` where the policy limits nothing."""
@@ -198,8 +264,75 @@ class Limits:
             return None
         known = self._capacities.get(key)
         if known is None or known.policy != policy:
-            known = self._capacities[key] = Capacity(policy)
+            shared = policy.shared and self._others is not None
+            share = self._share_now if policy.shared else 1.0
+            known = self._capacities[key] = Capacity(policy, key=key, shared=shared, share=share)
+            if shared:
+                self._listen()
         return known
+
+    @property
+    def shares(self) -> bool:
+        """Whether there may be others to ask."""
+        return self._others is not None
+
+    @property
+    def _share_now(self) -> float:
+        share = 1.0 if self._others is None else self._others.share
+        # Who counts for all knows how many there are, unless it was never reached.
+        return min(share, self._share) if self._others is None or share < 1 else share
+
+    async def confirm(self, lease: Lease, now: float, since: float, *, in_line: bool) -> Refused | None:
+        """Ask the other processes for what ``lease`` holds here; where they refuse, it is ended.
+
+        Args:
+            lease: What is held here.
+            now: What time it is.
+            since: The moment since which the call has waited, and what its priority is worth.
+            in_line: Whether it goes on waiting.
+        """
+        parts = [part for part in lease.parts if part.to_be_asked]
+        if not parts or self._others is None:
+            return None
+        asked = [Asked(part.capacity.key, part.capacity.policy, part.tokens) for part in parts]
+        answer = await self._others.take(asked, now - since, in_line=in_line)
+        for part in parts:
+            part.capacity.asked(part)
+        if not isinstance(answer, Full):
+            lease.grant = answer
+            for part in parts:
+                part.capacity.granted()
+            return None
+        lease.end(used=False)
+        for part in parts:
+            seconds = answer.free_in_seconds.get(part.capacity.key)
+            if seconds is not None and (in_line or seconds < math.inf):
+                part.capacity.refused(now + (ASK_AGAIN_SECONDS if seconds == math.inf else seconds))
+        return Refused(now + max(answer.free_in_seconds.values(), default=math.inf))
+
+    def nobody_waits(self, capacities: Iterable[Capacity]) -> None:
+        """Say to the other processes of which of these nobody here waits for room."""
+        keys = [capacity.key for capacity in capacities if capacity.shared and not capacity.waiters]
+        if keys and self._others is not None:
+            self._others.leave(keys)
+
+    def _listen(self) -> None:
+        if not self._listens and self._others is not None:
+            self._listens = True
+            self._others.listen(self._told_of_room, self._share_changed)
+
+    def _told_of_room(self, keys: Collection[str]) -> None:
+        found = [self._capacities[key] for key in keys if key in self._capacities]
+        for capacity in found:
+            capacity.granted()
+        if self._room is not None and found:
+            self._room(found)
+
+    def _share_changed(self) -> None:
+        shared = {key: capacity for key, capacity in self._capacities.items() if capacity.shared}
+        for capacity in shared.values():
+            capacity.use_share(self._share_now)
+        self._told_of_room(shared)
 
     @staticmethod
     def take(capacities: Sequence[Capacity], tokens: int, now: float) -> Lease | Refused:
@@ -208,3 +341,7 @@ class Limits:
         if at > now:
             return Refused(at)
         return Lease(tuple([capacity.take(tokens, now) for capacity in capacities]))
+
+
+def _part_of(limit: int | None, share: float) -> float:
+    return math.inf if limit is None else max(1, math.floor(limit * share + 1e-9))

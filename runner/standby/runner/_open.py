@@ -20,6 +20,7 @@ from standby.store import (
     MemoryCatalog,
     MemoryHistory,
     MemoryState,
+    SharedLimits,
     Snapshot,
     State,
     parse,
@@ -118,7 +119,8 @@ async def open_gateway(
         catalog, replace, state, history = await _stores(
             stack, raw, document, *origin, known, imports=imports, last_good=last_good
         )
-        runner = Runner(catalog, state, history=history, clients=clients, http=http, processes=processes)
+        limits: SharedLimits | None = getattr(state, "limits", None)  # Valkey's state counts for all processes
+        runner = Runner(catalog, state, history=history, limits=limits, processes=processes, clients=clients, http=http)
         await stack.enter_async_context(runner)
         yield Gateway(runner, document, replace)
 

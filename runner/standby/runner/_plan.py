@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from math import inf
 from typing import Final
 
@@ -388,9 +389,16 @@ class Plan:
         self._pass_by(call.candidate, Availability("probing", until, "another run probes it", seen), now)
 
     def may_still_begin(self, call: Call, now: float) -> bool:
-        """Whether the candidate of ``call`` was not left out anew while the lease of its probe was on its way."""
+        """Whether the candidate of ``call`` was not left out anew while others were asked for what it needs."""
         found = availability(call.candidate, self._standing_of, now)
         return found.verdict in ("usable", "probe") and set(found.domains) <= set(call.probe)
+
+    def report_not_made(self, call: Call) -> None:
+        """The call was not made after all; its candidate comes up again as if it had not been asked for."""
+        self._not_made(call)
+        self._admitted = False
+        if call.hedge:
+            self._order = chain((call.candidate,), self._order)
 
     def report_admitted(self, candidate: RouteCandidate, queued_seconds: float) -> None:
         """The queue handed over the local capacity for ``candidate``: its turn begins."""

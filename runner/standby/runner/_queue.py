@@ -23,7 +23,7 @@ from standby.store import PriorityClass
 from ._limits import Capacity, Lease, Limits, Refused, free_at
 
 CLASS_SECONDS: Final = 10.0
-_HEAD_START: Final[dict[PriorityClass, float]] = {"high": CLASS_SECONDS, "normal": 0.0, "low": -CLASS_SECONDS}
+HEAD_START: Final[dict[PriorityClass, float]] = {"high": CLASS_SECONDS, "normal": 0.0, "low": -CLASS_SECONDS}
 
 Capacities = tuple[Capacity, ...]
 
@@ -90,7 +90,7 @@ class Queue:
 
     def join(self, ticket: Ticket, model: str, priority: PriorityClass, came_up_at: float) -> None:
         """Wait, in the place of who came up then."""
-        ticket.rank = (came_up_at - _HEAD_START[priority], next(self._numbers))
+        ticket.rank = (came_up_at - HEAD_START[priority], next(self._numbers))
         self._waiting[ticket] = model
         self._lengths[model] = self.length(model) + 1
         for capacity in ticket.capacities():

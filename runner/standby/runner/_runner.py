@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from standby.clients import Request, Response
-from standby.store import Catalog, Effect, History, MemoryHistory, MemoryState, PriorityClass, Snapshot, State
+from standby.clients import Body, Request, Response
+from standby.store import (
+    Catalog,
+    Effect,
+    History,
+    MemoryHistory,
+    MemoryState,
+    PriorityClass,
+    RateLimitPolicy,
+    SharedLimits,
+    Snapshot,
+    State,
+)
 
 from ._clients import ClientFactory, Clients
 from ._clock import Clock, SystemClock, Timeline
-from ._drive import Driver, Run
+from ._drive import Driver, Run, estimated_tokens
 from ._errors import UnknownCandidate, UnknownModel
+from ._limits import Lease, Limits, Refused
 from ._plan import Plan
 from ._rank import Ranking
 from ._record import RunRecord
@@ -81,12 +93,14 @@ class Runner:
         catalog: Which models there are, and their candidates and policies.
         state: Cooldowns, ranks and disablements; this process's memory where left out.
         history: Where the records of finished runs are kept; the last 1,000 in memory where left out.
+        limits: Who counts what many processes may do together; each counts for itself where left out.
         clients: Makers of provider clients by the name that a provider's ``client`` has, beside the built-in ones.
         http: The pool of connections, or the host's own `httpx.AsyncClient`, for the built-in clients; it stays open.
             One of the runner's own where left out.
         clock: Where time comes from.
         chance: Returns a number in [0, 1): weighted draws, backoff and jitter.
-        processes: How many processes serve together, this one included.
+        processes: How many processes serve together, this one included: where nobody counts for all, each has its share
+            of every limit.
     """
 
     def __init__(
@@ -95,6 +109,7 @@ class Runner:
         state: State | None = None,
         *,
         history: History | None = None,
+        limits: SharedLimits | None = None,
         clients: Mapping[str, ClientFactory] | None = None,
         http: HttpPool | Host | None = None,
         clock: Clock | None = None,
@@ -108,7 +123,7 @@ class Runner:
         self._clients = Clients(clients or {}, http)
         self._clock: Clock = clock or SystemClock()
         self._chance = chance
-        self._driver = Driver(self.state, self.history)
+        self._driver = Driver(self.state, self.history, self._clock, limits, processes)
         self._shared = Shared(self.state.standing, self._driver.budgets, self._driver.latencies.slow_after, chance)
         self._snapshot: Snapshot | None = None
         self._routes: dict[str, tuple[Route, Ranking]] = {}
@@ -201,6 +216,33 @@ class Runner:
         """
         options = Options(timeout_seconds, only, may_fail_over, run_id, caller, priority)
         return RunStream(self._driver, self._begin(request, options, streamed=True))
+
+    async def lease(self, key: str, policy: RateLimitPolicy, body: Body) -> Lease | Refused | None:
+        """Room for one run within a limit of the host's own, as that of a caller's key: the host ends it.
+
+        Args:
+            key: Whose limit it is: ``caller:app``.
+            policy: The limit.
+            body: What is asked for, for an estimate of its tokens.
+
+        Returns:
+            A lease; or when there may be room, in seconds since the epoch; `None` where the policy limits nothing.
+        """
+        capacity = self._driver.limits.capacity(key, policy)
+        if capacity is None:
+            return None
+        now = self._clock.steady()
+        taken = Limits.take((capacity,), estimated_tokens(body) if capacity.counts_tokens else 0, now)
+        if isinstance(taken, Lease):
+            try:
+                refused = await self._driver.limits.confirm(taken, now, now, in_line=False)
+            except BaseException:
+                taken.end(used=False)
+                raise
+            if refused is None:
+                return taken
+            taken = refused
+        return Refused(self._clock.epoch() + taken.free_at - self._clock.steady())
 
     def route(self, model: str) -> Route:
         """The candidates of ``model`` with their compiled policies, at the newest version of the catalog.

@@ -39,6 +39,7 @@ from ._models import (
 )
 from ._protocols import Catalog, History, Snapshot, State
 from ._schema import schema
+from ._shared_limits import Asked, Full, Grant, SharedLimits
 from ._standing import Cool, Demote, Disable, Effect, Enable, Failed, Restore, Standing, Succeeded
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "CATEGORIES",
     "DEFAULT_SCOPES",
     "Action",
+    "Asked",
     "AttemptTimeouts",
     "Audit",
     "Audited",
@@ -66,6 +68,8 @@ __all__ = [
     "Failed",
     "FailoverPolicy",
     "Finding",
+    "Full",
+    "Grant",
     "HardStopPolicy",
     "Hedge",
     "History",
@@ -90,6 +94,7 @@ __all__ = [
     "RuntimePolicyOverride",
     "Scope",
     "ServerSettings",
+    "SharedLimits",
     "Snapshot",
     "Standing",
     "State",

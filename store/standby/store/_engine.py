@@ -15,6 +15,8 @@ from ._errors import StoreError
 
 POLL: Final = "poll"
 """The part of a store that follows what other processes change."""
+LIMITS: Final = "limits"
+"""The part of a store that counts for all processes."""
 
 log = logging.getLogger("standby.store")
 

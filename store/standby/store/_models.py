@@ -267,7 +267,7 @@ class RetryPolicy(Policy):
 
 
 class RateLimitPolicy(Policy):
-    """What this process allows itself, so that the provider need not refuse; nothing is limited where left out."""
+    """What we allow ourselves, so that the provider need not refuse; nothing is limited where left out."""
 
     requests_per_minute: PositiveCount | None = None
     """Calls sent in any minute."""
@@ -275,6 +275,9 @@ class RateLimitPolicy(Policy):
     """Tokens asked for and answered in any minute."""
     concurrency: PositiveCount | None = None
     """Calls in flight at once."""
+    shared: bool = True
+    """Whether the limit is for all processes together: those that have one Valkey count together, and the workers of
+    one server have a share each where there is none. Else every process may use all of it."""
 
 
 class AttemptTimeouts(Policy):

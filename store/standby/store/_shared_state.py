@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from ._audit import Audited, audited, wanted
-from ._engine import POLL, Engine
+from ._engine import LIMITS, POLL, Engine
 from ._memory import MemoryState
 from ._standing import CLEAN, Effect, Standing, Succeeded, changed, leased, returned
 from ._writer import Writer
@@ -109,12 +109,12 @@ class SharedState(ABC):
         """Why changes are at present not kept for others or for a restart; `None` when they are."""
         if self.writer.closed:
             return f"{self._engine.name} is closed"
-        return self._engine.trouble(PART, POLL)
+        return self._engine.trouble(PART, POLL, LIMITS)
 
     @property
     def trouble_since(self) -> float | None:
         """Since when, in seconds since the epoch."""
-        return self._engine.since(PART, POLL)
+        return self._engine.since(PART, POLL, LIMITS)
 
     @property
     def dropped(self) -> int:

@@ -19,7 +19,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, fields, replace
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -36,6 +36,7 @@ from ._errors import StoreError
 from ._shared_state import NO_ROW, PART, Entry, Row, SharedState, reduced
 from ._standing import CLEAN, Standing
 from ._texts import StoreUrl
+from ._valkey_limits import ValkeyLimits
 
 KEY_SECONDS: Final = 90 * 86_400
 """How long a key is kept after it was last written."""
@@ -118,6 +119,26 @@ class ValkeyServer(Engine):
         ahead_seconds = seconds + microseconds / 1e6 - (before + after) / 2
         self.ahead_seconds = ahead_seconds if abs(ahead_seconds) > CLOCKS_AGREE_SECONDS else 0.0
 
+    @asynccontextmanager
+    async def subscribed(self, channel: str) -> AsyncGenerator[AsyncGenerator[str | None, None], None]:
+        """What is published on ``channel``; `None` now and then, when the server was asked whether it is there."""
+        heard: Any = self.client.pubsub()
+
+        async def messages() -> AsyncGenerator[str | None, None]:
+            while True:
+                message = await heard.get_message(ignore_subscribe_messages=True, timeout=PING_SECONDS)
+                if message is None:
+                    await self.client.ping()
+                yield None if message is None else str(message["data"])
+
+        try:
+            await heard.subscribe(channel)
+            async with aclosing(messages()) as generator:
+                yield generator
+        finally:
+            with suppress(failures.RedisError, OSError):
+                await heard.aclose()
+
 
 class ValkeyState(SharedState):
     """Run-time state on one server, to be entered with ``async with``, on asyncio.
@@ -132,6 +153,9 @@ class ValkeyState(SharedState):
         required: Whether a server that cannot be reached is an error at the start; where not, it is gone over to when
             it can be, and is told then what was learned meanwhile.
         clock: Seconds since the epoch.
+
+    Attributes:
+        limits: What the processes that use this server may do together.
     """
 
     def __init__(
@@ -155,6 +179,7 @@ class ValkeyState(SharedState):
         self._life = ""
         self._script = self._server.client.register_script(_PUT)
         self._raw: dict[str, str] = {}
+        self.limits = ValkeyLimits(self._server, prefix, wait_seconds=commit_wait_seconds)
         self._closing = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
 
@@ -190,6 +215,7 @@ class ValkeyState(SharedState):
             with suppress(asyncio.CancelledError):
                 await self._follower
         await self.writer.close()
+        await self.limits.close()
         await self._server.client.aclose()
 
     # -- what others change --------------------------------------------------------------------------------------
@@ -206,31 +232,21 @@ class ValkeyState(SharedState):
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _follow(self) -> None:
-        async with self._subscribed() as messages:
+        async with self._server.subscribed(self._channel) as messages:
             # Subscribed first, and then read: what is changed in between is heard twice rather than never.
             await self._refresh()
             self._server.leave_trouble(POLL)
-            # Asked each time, though it is cancelled at the end: a cancellation can be lost inside of a client library.
-            while not self._closing.is_set():
-                message = await messages.get_message(ignore_subscribe_messages=True, timeout=PING_SECONDS)
+            async for message in messages:
+                # Asked each time, though it is cancelled at the end: a cancellation can be lost inside of a library.
+                if self._closing.is_set():
+                    return
                 if message is None:
-                    await self._server.client.ping()
                     continue
-                domain, _, value = str(message["data"]).partition("\n")
+                domain, _, value = message.partition("\n")
                 row = self._row(value)
                 await self.learn({domain: row})
                 if row.seq >= self._row(self._raw.get(domain, "")).seq:
                     self._raw[domain] = "" if value.endswith("\n") else value
-
-    @asynccontextmanager
-    async def _subscribed(self) -> AsyncGenerator[Any, None]:
-        messages: Any = self._server.client.pubsub()
-        try:
-            await messages.subscribe(self._channel)
-            yield messages
-        finally:
-            with suppress(failures.RedisError, OSError):
-                await messages.aclose()
 
     async def _refresh(self) -> None:
         """Read everything; where the server has lost what it had, tell it what is known here."""
