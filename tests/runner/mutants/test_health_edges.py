@@ -1,5 +1,7 @@
 """What a candidate's health allows, and what a failure does to it, by themselves."""
 
+from dataclasses import replace
+
 import pytest
 
 from standby.runner._decisions import Decisions, FailoverDecision, Match, RetryDecision
@@ -190,6 +192,35 @@ def test_two_failures_in_a_row_eject_and_one_does_not(before, ejected):
     assert done == ((Failed(OWN, 30.0), cool) if ejected else (Failed(OWN, 30.0),))
 
 
+def test_a_cooldown_that_both_the_action_and_the_row_of_failures_ask_for_is_told_once():
+    """As the action says it; one of another domain is told beside it."""
+    policy = {"actions": dict.fromkeys(("provider_5xx", "rate_limit"), "cooldown_and_next"), "ejectAfter": 2}
+    held = {OWN: Standing(failures_in_row=1)}
+    (_, *cools) = effects(failed(), held, failoverPolicy=policy)
+    assert [(cool.domain, cool.cause) for cool in cools] == [(OWN, "provider_5xx: yes (p.r = v)")]
+    (_, *cools) = effects(failed("rate_limit"), held, category="rate_limit", failoverPolicy=policy)
+    assert [(cool.domain, cool.cause) for cool in cools] == [
+        (OWN, "rate_limit: 2 failures in a row (ejectAfter 2)"),
+        (KEY_AND_MODEL, "rate_limit: yes (p.r = v)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "of_the_other", "seconds", "in_row"),
+    [
+        (HALF_OPEN, Standing(), 120, 2),
+        (HALF_OPEN, HALF_OPEN, 60, 1),
+        (Standing(cooled_at=10.0, cooldowns_in_row=2, recovered_at=20.0, decay_seconds=50.0), HALF_OPEN, 60, 2),
+    ],
+    ids=["somebody is well", "nobody is well", "nor does what counts already make it longer"],
+)
+def test_failures_in_a_row_cool_for_longer_only_where_somebody_else_is_well(own, of_the_other, seconds, in_row):
+    """Who is half open may be called, and is not well."""
+    held = {OWN: replace(own, failures_in_row=1), OTHER: of_the_other}
+    cool = effects(failed(), held, failoverPolicy={"ejectAfter": 2, "cooldownSeconds": 60})[1]
+    assert (cool.until - 30.0, cool.in_row) == (seconds, in_row)
+
+
 @pytest.mark.parametrize(("cooled_at", "ejected"), [(29.0, True), (29.2, False)])
 def test_a_try_of_before_the_cooldown_does_not_eject_the_half_open(cooled_at, ejected):
     """It is of the incident that the cooldown was for; one that began with the cooldown is not."""
@@ -205,6 +236,16 @@ def test_a_failed_probe_cools_what_its_failure_concerns():
     held = {KEY_AND_MODEL: HALF_OPEN}
     done = effects(failed("rate_limit", probe=(KEY_AND_MODEL,)), held, failoverPolicy={"cooldownSeconds": 60})
     assert done == (Failed(OWN, 30.0), Cool(KEY_AND_MODEL, 30.0, 150.0, 2, "rate_limit: the probe failed"))
+
+
+@pytest.mark.parametrize(
+    ("of_the_key", "cools"),
+    [(HALF_OPEN, True), (Standing(cooled_at=29.5, cooldowns_in_row=1, recovered_at=29.8, decay_seconds=50.0), False)],
+)
+def test_a_failed_probe_says_nothing_of_what_was_cooled_and_recovered_meanwhile(of_the_key, cools):
+    """Others have learnt of it later than the probe began."""
+    done = effects(failed("provider_overloaded", probe=(KEY,)), {KEY: of_the_key}, category="provider_overloaded")
+    assert [effect.domain for effect in done] == ([OWN, KEY] if cools else [OWN])
 
 
 def test_a_failed_recheck_disables_until_the_next_one():

@@ -92,3 +92,23 @@ def test_a_success_forgets_failures_and_no_cooldown_before_its_time():
     assert soon == Standing(cooled_at=10.0, cooldowns_in_row=1, recovered_at=61.0, decay_seconds=50.0)
     assert changed(soon, Succeeded(D, 80.0, 75.0)) is soon
     assert changed(well, Succeeded(D, 111.0, 100.0)) == CLEAN
+
+
+def test_a_recheck_that_succeeds_ends_the_cooldown_as_well():
+    """Of the two only the memory is left, and it wears off as slowly as the disablement was long."""
+    disabled = Standing(
+        cooling_until=60.0,
+        cooled_at=10.0,
+        cooldowns_in_row=2,
+        cooled_for="timeout",
+        failures_in_row=3,
+        disabled_at=5.0,
+        disabled_by="policy",
+        disabled_why="auth_error",
+        recheck_at=100.0,
+        probe_holder="run_1",
+        probe_until=150.0,
+    )
+    assert changed(disabled, Succeeded(D, 110.0, 105.0)) == Standing(
+        cooled_at=100.0, cooldowns_in_row=2, recovered_at=110.0, decay_seconds=95.0
+    )
