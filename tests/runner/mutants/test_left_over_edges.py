@@ -5,7 +5,7 @@ import math
 import pytest
 
 from standby.runner._health import Availability, availability
-from standby.runner._left_over import LeftOver, retry_after_seconds
+from standby.runner._left_over import Awaited, LeftOver, retry_after_seconds
 from standby.runner._limits import Limits
 from standby.runner._record import RunRecord
 from standby.runner._route import compile_route
@@ -127,6 +127,17 @@ def test_whoever_was_called_and_cools_down_says_when_to_come_again():
     left = Left()
     left.held = {A: cooling(40.0)}
     assert left.over.next(NOW) == GiveUp("unavailable", 10.0)
+
+
+def test_a_recovery_is_awaited_as_long_as_the_run_waits_for_nothing_else():
+    """Where it waits for local capacity as well, that wait has an end of its own."""
+    left = Left(maxWaitSeconds=10)
+    over = left.pass_by(a=cooling(35.0), b=cooling(90.0))
+    assert over.awaited(NOW) == Awaited((left.a, left.b), 35.0, math.inf)
+    assert over.next(NOW) == Wait(35.0, for_health=True)
+    assert over.awaited(NOW) == Awaited((left.a, left.b), 35.0, 40.0)
+    over.at_limit(left.a, 65.0)
+    assert over.awaited(NOW) == Awaited((left.a, left.b), 35.0, math.inf)
 
 
 # -- turns after all

@@ -7,6 +7,7 @@ import pytest
 from standby.clients import ClientError
 from standby.runner import RunRecord
 from standby.runner._budget import Budgets
+from standby.runner._left_over import NOBODY
 from standby.runner._limits import Limits
 from standby.runner._plan import Plan
 from standby.runner._record import Skip
@@ -100,6 +101,15 @@ def test_a_wait_for_the_next_try_ends_when_a_standing_changes():
     run = Run("a@p", retry={"backoff": {"initialSeconds": 2, "jitter": "none"}})
     run.fail(DOWN)
     assert run.plan.step(NOW) == Wait(NOW + 2, for_health=True)
+
+
+def test_a_run_that_waits_to_try_again_waits_for_nobody_to_recover():
+    """Not even for those whom it passed by before."""
+    run = Run("a@p", "b@q", retry={"backoff": {"initialSeconds": 2, "jitter": "none"}})
+    run.held[A] = COOLING
+    run.fail(DOWN)
+    assert run.plan.step(NOW) == Wait(NOW + 2, for_health=True)
+    assert run.plan.awaited(NOW) == NOBODY
 
 
 def test_a_hint_as_long_as_the_longest_wait_is_waited_for():
