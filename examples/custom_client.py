@@ -24,7 +24,7 @@ class ParrotClient:
         self._port = port
 
     async def send(self, request: Request) -> Response:
-        words = Body(request.body).data["messages"][-1]["content"]
+        words = Body.of(request.body).data["messages"][-1]["content"]
         try:
             async with await anyio.connect_tcp("127.0.0.1", self._port) as stream:
                 await stream.send(f"SAY {words}\n".encode())

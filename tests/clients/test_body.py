@@ -80,6 +80,13 @@ def test_with_model__quoted():
     assert Body(b'{"model":"a"}').with_model('b"\\') == b'{"model":"b\\"\\\\"}'
 
 
+def test_of__body():
+    """A body is taken as it is: all tries of a run share what was found in it; all else is made into one."""
+    body = Body(b'{"model":"a"}')
+    assert Body.of(body) is body
+    assert Body.of(b'{"model":"a"}').data == Body.of({"model": "a"}).data == {"model": "a"}
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"1", b"true", b'{"a":NaN}', b'{"a":"\xff"}'])
 def test_body__invalid(content):
     """Bytes that are not a JSON object are refused where they come in."""

@@ -29,7 +29,7 @@ class Body:
 
     __slots__ = ("_content", "_data", "_spans")
 
-    def __init__(self, value: Body | Mapping[str, Any] | bytes) -> None:
+    def __init__(self, value: Mapping[str, Any] | bytes) -> None:
         """Take ``value`` as it is; bytes are decoded here, once.
 
         Raises:
@@ -38,12 +38,19 @@ class Body:
         self._content: bytes | None
         self._data: Mapping[str, Any]
         self._spans: list[tuple[int, int]] | None = None
-        if isinstance(value, Body):
-            self._content, self._data = value._content, value._data
-        elif isinstance(value, bytes):
+        if isinstance(value, bytes):
             self._content, self._data = value, _decoded(value)
         else:
             self._content, self._data = None, value
+
+    @classmethod
+    def of(cls, value: Body | Mapping[str, Any] | bytes) -> Body:
+        """``value`` if it is a body, else a new one.
+
+        Raises:
+            InvalidBody: For bytes that are not JSON, or not an object.
+        """
+        return value if isinstance(value, Body) else cls(value)
 
     @property
     def data(self) -> Mapping[str, Any]:

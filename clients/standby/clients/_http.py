@@ -23,7 +23,7 @@ import ssl
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import anyio
 import httpx
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Host",
+    "HttpRequest",
     "Library",
     "Reply",
     "Sealed",
@@ -142,6 +143,17 @@ class WireSettings:
     max_header_bytes: int
 
 
+class HttpRequest(NamedTuple):
+    """A request: ``sealed`` headers win over ``headers``."""
+
+    method: str
+    url: str
+    sealed: Sealed
+    headers: Mapping[str, str] | None
+    content: bytes | None
+    connect_seconds: float
+
+
 class Reply(Protocol):
     """An answer whose head has arrived; its body is still as it was sent."""
 
@@ -167,15 +179,7 @@ class Reply(Protocol):
 class Wire(Protocol):
     """Carries requests. Raises whatever its library raises: `_exceptions.py` knows what that means."""
 
-    async def send(
-        self,
-        method: str,
-        url: str,
-        sealed: Sealed,
-        headers: Mapping[str, str] | None,
-        content: bytes | None,
-        connect_seconds: float,
-    ) -> Reply:
+    async def send(self, request: HttpRequest) -> Reply:
         """Send a request and wait for the head of its answer; redirects are answers."""
         ...
 
@@ -283,25 +287,16 @@ class _AiohttpWire:
             max_field_size=settings.max_header_bytes,
         )
 
-    async def send(
-        self,
-        method: str,
-        url: str,
-        sealed: Sealed,
-        headers: Mapping[str, str] | None,
-        content: bytes | None,
-        connect_seconds: float,
-    ) -> Reply:
-        data: bytes | io.BytesIO | None = content
-        if content is not None and len(content) > _AIOHTTP_LARGE_BYTES:
-            data = io.BytesIO(content)
+    async def send(self, request: HttpRequest) -> Reply:
+        content = request.content
+        data = io.BytesIO(content) if content is not None and len(content) > _AIOHTTP_LARGE_BYTES else content
         answer = await self._session.request(
-            method,
-            self._parsed(url),
+            request.method,
+            self._parsed(request.url),
             data=data,
-            headers=sealed.opened(headers),
+            headers=request.sealed.opened(request.headers),
             allow_redirects=False,
-            timeout=self._timeout(connect_seconds),
+            timeout=self._timeout(request.connect_seconds),
         )
         return _AiohttpReply(answer)
 
@@ -352,27 +347,19 @@ class _HttpxWire:
             "pool": settings.pool_seconds,
         }
 
-    async def send(
-        self,
-        method: str,
-        url: str,
-        sealed: Sealed,
-        headers: Mapping[str, str] | None,
-        content: bytes | None,
-        connect_seconds: float,
-    ) -> Reply:
-        request = httpx.Request(
-            method,
-            self._parsed(url),
-            headers=sealed.opened(headers),
-            content=content,
-            extensions={"timeout": {"connect": connect_seconds, **self._times}},
+    async def send(self, request: HttpRequest) -> Reply:
+        sent = httpx.Request(
+            request.method,
+            self._parsed(request.url),
+            headers=request.sealed.opened(request.headers),
+            content=request.content,
+            extensions={"timeout": {"connect": request.connect_seconds, **self._times}},
         )
         if isinstance(self._below, httpx.AsyncClient):
             # The host's proxies, certificates and hooks; not its authentication, headers, cookies and redirects.
-            answer = await self._below.send(request, stream=True, auth=None, follow_redirects=False)
+            answer = await self._below.send(sent, stream=True, auth=None, follow_redirects=False)
         else:
-            answer = await self._below.handle_async_request(request)
+            answer = await self._below.handle_async_request(sent)
         return _HttpxReply(answer)
 
     async def aclose(self) -> None:

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from ._answers import unusable
-from ._errors import ClientError
 from ._http import Host, seal
 from ._http_answer import HttpAnswer
 from ._openai_stream import OpenAIStream
@@ -139,14 +138,8 @@ class OpenAIClient:
         )
         return exchange, call
 
-    async def begun_stream(self, request: Request, exchange: Exchange, call: StreamedCall) -> OpenAIStream:
-        """The stream that an answer is.
-
-        Raises:
-            ClientError: It is none.
-        """
-        if not 200 <= exchange.status < 300 or "json" in exchange.headers.get("content-type", ""):
-            raise await self._no_stream(request.endpoint, exchange)
+    def begun_stream(self, exchange: Exchange, call: StreamedCall) -> OpenAIStream:
+        """The stream that an answer is."""
         return OpenAIStream(
             exchange,
             choices=call.choices,
@@ -156,14 +149,15 @@ class OpenAIClient:
             scrub=self._sealed.scrubbed,
         )
 
-    async def _no_stream(self, endpoint: str, exchange: Exchange) -> ClientError:
-        """What it means that a whole answer came where a stream was asked for."""
+    async def refuse_whole_answer(self, endpoint: str, exchange: Exchange) -> NoReturn:
+        """A whole answer came where a stream was asked for.
+
+        Raises:
+            ClientError: What it tells of, or that it is no stream.
+        """
         answer = HttpAnswer(exchange.status, exchange.headers, await exchange.read())
-        try:
-            answered(endpoint, answer, now=self._clock(), scrub=self._sealed.scrubbed)
-        except ClientError as error:
-            return error
-        return unusable("invalid_response", "the answer is whole, and not a stream", answer.status, answer.headers)
+        answered(endpoint, answer, now=self._clock(), scrub=self._sealed.scrubbed)
+        raise unusable("invalid_response", "the answer is whole, and not a stream", answer.status, answer.headers)
 
     def __repr__(self) -> str:
         return f"OpenAIClient({self._base_url!r})"
@@ -195,7 +189,9 @@ class _Streaming:
         self._exchange, call = self._client.prepared_stream(self._request)
         await self._exchange.__aenter__()
         try:
-            return await self._client.begun_stream(self._request, self._exchange, call)
+            if not self._exchange.is_stream:
+                await self._client.refuse_whole_answer(self._request.endpoint, self._exchange)
+            return self._client.begun_stream(self._exchange, call)
         except BaseException:
             await self._exchange.__aexit__(*sys.exc_info())
             raise

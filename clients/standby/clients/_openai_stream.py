@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import anyio
 import orjson
@@ -19,7 +19,7 @@ from ahocorasick_rs import BytesAhoCorasick, MatchKind
 from ._answers import Scrub, error_inside, unusable
 from ._errors import ClientError
 from ._http_answer import request_id_of
-from ._openai_wire import SUBSTANCE, failed_choice, objects, silence_is_explained, usage_of
+from ._openai_wire import SUBSTANCE, Json, failed_choice, objects, silence_is_explained, usage_of
 from ._protocols import Block, Usage
 from ._sse import Event, EventDecoder, EventTooLarge, event_of
 
@@ -204,10 +204,11 @@ class OpenAIStream:
 
     def _next_event(self) -> Block | None:
         """One event, taken apart; `None` for one that is not for the caller, and for a failure."""
-        end = self._events.index(_END, self._at) + len(_END)
-        raw = self._events[self._at : end]
+        events = self._events
+        end = events.index(_END, self._at) + len(_END)
+        raw = events[self._at : end]
         self._at = end
-        if end == len(self._events):
+        if end == len(events):
             self._forget_events()
         event = event_of(raw)
         if event.data.strip() == DONE:
@@ -291,8 +292,7 @@ class OpenAIStream:
             self.usage, self._counted = usage, data
         content = False
         for choice in objects(data.get("choices")) or ():
-            said = choice.get("delta")
-            if choice.get("text") or (isinstance(said, dict) and _has_substance(cast("dict[str, object]", said))):
+            if choice.get("text") or _has_substance(choice.get("delta")):
                 content = True
             reason, index = choice.get("finish_reason"), choice.get("index")
             if reason and isinstance(reason, str) and not self.finished:
@@ -353,17 +353,18 @@ def _places(raw: bytes) -> list[int]:
     return [1, *found] if raw.startswith(b"event") else found
 
 
-def _has_substance(delta: Mapping[str, object]) -> bool:
-    for key, value in delta.items():  # noqa: SIM110 - a generator costs as much again
-        if value and key in SUBSTANCE:
-            return True
+def _has_substance(delta: Json) -> bool:
+    if isinstance(delta, dict):
+        for key, value in delta.items():
+            if value and key in SUBSTANCE:
+                return True
     return False
 
 
 def _object(data: bytes) -> Mapping[str, Any] | None:
     """A JSON object; `None` for anything else."""
     try:
-        value: object = orjson.loads(data)
+        value: Json = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None

@@ -7,8 +7,7 @@ to know that it is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
@@ -17,6 +16,9 @@ from ._body import Body, InvalidBody
 from ._errors import ClientError
 from ._http_answer import HttpAnswer, request_id_of
 from ._protocols import Request, Response, Usage
+
+Json = dict[str, Any] | list[Any] | str | float | bool | None
+"""What JSON is decoded to."""
 
 # -- request -> wire ---------------------------------------------------------------------------------------------
 
@@ -29,7 +31,7 @@ def written(request: Request) -> bytes:
             for a stream, which this call cannot give.
     """
     try:
-        body = Body(request.body)
+        body = Body.of(request.body)
         if body.data.get("stream"):
             raise refused("unsupported_parameter", "a plain call cannot be answered with a stream", status=400)
         return body.with_model(request.model)
@@ -37,8 +39,7 @@ def written(request: Request) -> bytes:
         raise refused("bad_request", f"the request's body: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class StreamedCall:
+class StreamedCall(NamedTuple):
     """A streamed call, ready to be sent.
 
     Attributes:
@@ -62,20 +63,21 @@ def written_as_stream(request: Request) -> StreamedCall:
     if not request.endpoint.strip("/").endswith("completions"):
         raise refused("unsupported_parameter", f"{request.endpoint[:100]} cannot be streamed yet", status=400)
     try:
-        body = Body(request.body)
+        body = Body.of(request.body)
         data, content = body.data, body.with_model(request.model)
-        options = data.get("stream_options")
-        asked = _object(options).get("include_usage") is True
         more: dict[str, Any] = {} if data.get("stream") is True else {"stream": True}
-        if request.count_tokens and not asked:
-            more["stream_options"] = {**_object(options), "include_usage": True}
-        if more.keys() & data.keys():
-            content = Body({**Body(content).data, **more}).encoded()
-        elif more:
-            content = added(content, more)
+        hide_usage = False
+        if request.count_tokens:
+            options = _object(data.get("stream_options"))
+            hide_usage = options.get("include_usage") is not True
+            if hide_usage:
+                more["stream_options"] = {**options, "include_usage": True}
+        if more:
+            replaces = more.keys() & data.keys()
+            content = Body({**Body(content).data, **more}).encoded() if replaces else added(content, more)
     except InvalidBody as error:
         raise refused("bad_request", f"the request's body: {error}") from error
-    return StreamedCall(content, _choices_asked(data), hide_usage=request.count_tokens and not asked)
+    return StreamedCall(content, _choices_asked(data), hide_usage)
 
 
 def _choices_asked(data: Mapping[str, Any]) -> int:
@@ -223,13 +225,14 @@ _ENDED_WITH_AN_ERROR: Final[Mapping[str, Any]] = {
 }
 
 
-def objects(value: object) -> list[dict[str, Any]] | None:
+def objects(value: Json) -> list[dict[str, Any]] | None:
     """A list of JSON objects; `None` where it is anything else."""
     if not isinstance(value, list):
         return None
-    items = cast("list[object]", value)
-    found = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
-    return found if len(found) == len(items) else None
+    for item in value:
+        if not isinstance(item, dict):
+            return None
+    return value
 
 
 def failed_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +19,7 @@ from ._exceptions import failure_of
 from ._gzip import GzipDecoder
 from ._http import (
     Host,
+    HttpRequest,
     Library,
     Reply,
     Sealed,
@@ -40,18 +40,6 @@ __all__ = ["Exchange", "HttpPool"]
 _REMEMBERED_ADDRESSES: Final = 256
 _MAX_CONNECTIONS: Final = 1000
 _MAX_HOST_CONNECTIONS: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A request: ``sealed`` headers win over ``headers``."""
-
-    method: str
-    url: str
-    sealed: Sealed
-    headers: Mapping[str, str] | None
-    content: bytes | None
-    connect_seconds: float
 
 
 class HttpPool:
@@ -233,14 +221,7 @@ class HttpPool:
     async def send(self, request: HttpRequest) -> Reply:
         """Send a request; every exception is translated here."""
         try:
-            return await self._wire_for(request.url).send(
-                request.method,
-                request.url,
-                request.sealed,
-                request.headers,
-                request.content,
-                request.connect_seconds,
-            )
+            return await self._wire_for(request.url).send(request)
         except Exception as error:
             # A transport leaks what it likes. What the table does not know becomes `client_error`, with its cause.
             raise self.failure(error, request) from error
@@ -304,6 +285,11 @@ class Exchange:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._close()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the answer is a success that comes piece by piece."""
+        return 200 <= self.status < 300 and "json" not in self.headers.get("content-type", "")
 
     async def read_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes of the body, decompressed, as they come; empty at its end.

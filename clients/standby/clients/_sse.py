@@ -102,8 +102,9 @@ class EventDecoder:
 
     def _without_mark(self, content: bytes) -> bytes:
         """What comes after the byte order mark; nothing as long as that may still be coming."""
-        content = bytes(self._rest) + content
-        self._rest.clear()
+        if self._rest:
+            content = bytes(self._rest) + content
+            self._rest.clear()
         if len(content) < len(_BOM) and _BOM.startswith(content):
             self._rest += content
             return b""

@@ -86,7 +86,7 @@ class Calls:
         return not_found("model_not_found", f"No model is named {quoted(model)}; there are: {there_are}.", "model")
 
     async def _answer(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
-        lease, record = await self._admit(caller, Body(sent.body)), None
+        lease, record = await self._admit(caller, Body.of(sent.body)), None
         try:
             result = await self._run_while_connected(request, sent, options, caller)
             record = result.record
@@ -101,7 +101,7 @@ class Calls:
     async def _stream(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
         if sent.endpoint not in STREAMED_ENDPOINTS:
             raise not_yet(f"`stream` on /v1/{sent.endpoint}")
-        lease = await self._admit(caller, Body(sent.body))
+        lease = await self._admit(caller, Body.of(sent.body))
         counted = lease is not None and caller.rate_limit.tokens_per_minute is not None
 
         def begin() -> RunStream:

@@ -75,14 +75,14 @@ class Driver:
             match step := run.plan.step(run.timeline.now()):
                 case Call():
                     answer = await self._call(run, step, attempt, report, discard)
-                case Wait():
-                    await self._wait(run, step)
-                case Enqueue():
-                    await self._enqueue(run, step)
                 case Deliver():
                     if run.turn is not None:
                         run.end_turn(answered=True)
                     return cast("T", answer)
+                case Wait():
+                    await self._wait(run, step)
+                case Enqueue():
+                    await self._enqueue(run, step)
                 case GiveUp():
                     run.record.ending = step.ending
                     raise _failed(run.record, step)
@@ -379,7 +379,7 @@ class Run:
         self.counted = False
         self.turn: Waiter | None = None
         self._request = request
-        self._body = Body(request.body)
+        self._body = Body.of(request.body)
         self._tokens: int | None = None
 
     def request_for(self, candidate: RouteCandidate) -> Request:

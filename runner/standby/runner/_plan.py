@@ -277,12 +277,12 @@ class Plan:
         """The stream that the run committed to is complete."""
         tried = self.record.tries[-1]
         effects = effects_of_success(call.candidate, tried.began_at, self._standing_of, now)
-        self.record.tries[-1] = replace(tried, ended_at=now, effects=tried.effects + effects)
+        self.record.tries[-1] = tried._replace(ended_at=now, effects=tried.effects + effects)
         return effects
 
     def report_left(self, now: float) -> None:
         """The caller left the stream that the run committed to: it changes nobody's health."""
-        self.record.tries[-1] = replace(self.record.tries[-1], ended_at=now, abandoned=True)
+        self.record.tries[-1] = self.record.tries[-1]._replace(ended_at=now, abandoned=True)
 
     def report_break(self, call: Call, error: Exception, now: float) -> tuple[Effect, ...]:
         """The stream that the run committed to broke: nobody can take over, but the candidate's health hears of it."""
@@ -291,8 +291,7 @@ class Plan:
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
         failed = self._failed(call, failure, tried.began_at, given_up=True)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
-        self.record.tries[-1] = replace(
-            tried,
+        self.record.tries[-1] = tried._replace(
             ended_at=now,
             failure=failure,
             decisions=decisions,
@@ -494,7 +493,7 @@ class Plan:
         """It was to be tried again, and is not."""
         tries = self.record.tries
         last = max(index for index, tried in enumerate(tries) if tried.candidate == candidate.id and tried.n)
-        tries[last] = replace(tries[last], did=self._leave(decisions), why=why)
+        tries[last] = tries[last]._replace(did=self._leave(decisions), why=why)
 
     def _leave(self, decisions: Decisions) -> Did:
         """The candidate's turn is over: go on to the next, or stop."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from standby.clients import Blame, Usage, Work
 from standby.store import Effect
@@ -60,8 +60,7 @@ class Failure:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     """One try of one candidate, or its refusal for want of local capacity.
 
     Attributes:

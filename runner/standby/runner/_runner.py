@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import anyio
 
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How one run differs from what its model's configuration says; see `Runner.run`."""
 
     timeout_seconds: float | None
@@ -335,7 +334,7 @@ class Runner:
 
 def new_run_id(now: float) -> str:
     """A new id; ids sort by the time at which they were made."""
-    return f"run_{int(now * 1000):012x}{random.getrandbits(64):016x}"
+    return "run_" + (int(now * 1000) << 64 | random.getrandbits(64)).to_bytes(14).hex()
 
 
 def _deadline(route: Route, options: Options, timeline: Timeline, now: float) -> float:
