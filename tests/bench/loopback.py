@@ -31,6 +31,7 @@ STREAM_HEAD = (
 BURST_WRITES = 8
 PACED_SECONDS = 0.0001
 THINKING_SECONDS = 0.002
+PAUSE_SECONDS = 0.001
 STREAM_ASKED = re.compile(rb'"stream"\s*:\s*true')
 
 
@@ -66,7 +67,8 @@ class Provider(asyncio.Protocol):
     """Answers every request whose head and body have come; paths under `/down` fail.
 
     Who asks for a stream gets one of `STREAM_CHUNKS` chunks: one write for each, under `/paced` one every
-    `PACED_SECONDS`, under `/burst` all in `BURST_WRITES` writes. Under `/thinking` it begins after `THINKING_SECONDS`.
+    `PACED_SECONDS`, under `/burst` all in `BURST_WRITES` writes. Under `/begun` the head, an empty chunk and one with
+    content come at once, and the end `PAUSE_SECONDS` later; under `/begun/thinking` they come after `THINKING_SECONDS`.
     """
 
     def __init__(self) -> None:
@@ -84,13 +86,22 @@ class Provider(asyncio.Protocol):
             length = int(head[start + 15 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
             if len(self.got) < end + 4 + length:
                 return
-            if STREAM_ASKED.search(self.got, end, end + 4 + length):
+            if b" /begun/thinking" in head:
+                self.loop.call_later(THINKING_SECONDS, self.begin)
+            elif b" /begun" in head:
+                self.begin()
+            elif STREAM_ASKED.search(self.got, end, end + 4 + length):
                 writes = iter(BURST if b" /burst" in head else STREAM)
-                thinking = THINKING_SECONDS if b" /thinking" in head else 0.0
-                self.loop.call_later(thinking, self.stream, writes, PACED_SECONDS if b" /paced" in head else 0.0)
+                self.loop.call_soon(self.stream, writes, PACED_SECONDS if b" /paced" in head else 0.0)
             else:
                 self.transport.write(DOWN if b" /down" in head else ANSWER)
             self.got = self.got[end + 4 + length :]
+
+    def begin(self):
+        """A stream that has begun; its end comes when whoever asked has long had the first content."""
+        for write in STREAM[:2]:
+            self.transport.write(write)
+        self.loop.call_later(PAUSE_SECONDS, self.transport.write, STREAM[-1])
 
     def stream(self, writes, seconds, not_before=0.0):
         """One write in each round of the loop, and not before its time: timers are too coarse to pace by."""

@@ -1,6 +1,8 @@
 """What a chunk of a stream costs beside the bare libraries, and when the first one is there.
 
 Blocks of the contestants alternate; a row is the least of its blocks, since whatever else the machine does only adds.
+All are given the same bytes to send, and the address as they like it best. What Standby does with them counts: it
+decodes them, puts the provider's name of the model in, and looks at every event before the first content.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import aiohttp
 import httpx
 import orjson
 import pytest
+import yarl
 
 from standby.runner import Request, Runner
 from standby.store import MemoryCatalog
@@ -22,6 +25,7 @@ from tests.bench.loopback import PACED_SECONDS, STREAM_CHUNKS, THINKING_SECONDS,
 
 BLOCKS = 8
 STREAMS = 4
+FIRSTS = 50
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "Is all well?"}], "stream": True}
 CONTENT, HEADERS = orjson.dumps(BODY), {"content-type": "application/json"}
 
@@ -29,6 +33,8 @@ CONTENT_CHUNK = b'"content":" word"'
 
 CHUNK_TARGET = 1.5
 FIRST_CHUNK_TARGET = 1.3
+FIRST_CHUNK_AT_ONCE = 1.7
+"""What holds, with a margin, where the provider needs no time at all: no provider is like that."""
 
 WRITES = {
     "": "a write for each, as fast as may be",
@@ -50,10 +56,11 @@ def catalog(url):
 def contestants(url, session, client, runner):
     """Each reads one whole stream, and returns when the first chunk with content was there."""
     endpoint = f"{url}/v1/chat/completions"
+    parsed = yarl.URL(endpoint)
 
     async def bare_aiohttp():
         first = None
-        async with session.post(endpoint, data=CONTENT, headers=HEADERS) as response:
+        async with session.post(parsed, data=CONTENT, headers=HEADERS) as response:
             async for part in response.content.iter_any():
                 if first is None and CONTENT_CHUNK in part:
                     first = time.perf_counter()
@@ -69,7 +76,7 @@ def contestants(url, session, client, runner):
 
     async def by_blocks():
         first = None
-        async with runner.stream(Request("chat", BODY)) as stream:
+        async with runner.stream(Request("chat", CONTENT)) as stream:
             while (block := await stream.read()) is not None:
                 if first is None and block.content:
                     first = time.perf_counter()
@@ -77,7 +84,7 @@ def contestants(url, session, client, runner):
 
     async def by_chunks():
         first = None
-        async with runner.stream(Request("chat", BODY)) as stream:
+        async with runner.stream(Request("chat", CONTENT)) as stream:
             async for chunk in stream:
                 if first is None and CONTENT_CHUNK in chunk.content:
                     first = time.perf_counter()
@@ -98,12 +105,10 @@ class Cost:
     Attributes:
         cpu: Microseconds of this process for each chunk.
         wall: Microseconds that pass for each chunk.
-        first: Milliseconds to the first chunk with content, the median of a block.
     """
 
     cpu: float = float("inf")
     wall: float = float("inf")
-    first: float = float("inf")
 
 
 async def measure(url):
@@ -114,33 +119,45 @@ async def measure(url):
         for block in range(BLOCKS + 1):
             for name, stream in rows.items():
                 gc.collect()
-                cpu, wall, firsts = time.process_time(), time.perf_counter(), []
+                cpu, wall = time.process_time(), time.perf_counter()
                 for _ in range(STREAMS):
-                    asked = time.perf_counter()
-                    firsts.append((await stream() - asked) * 1e3)
+                    await stream()
                 each = 1e6 / STREAMS / STREAM_CHUNKS
                 cpu, wall = (time.process_time() - cpu) * each, (time.perf_counter() - wall) * each
                 if block:  # the first opens connections and imports
                     least = costs[name]
                     least.cpu, least.wall = min(least.cpu, cpu), min(least.wall, wall)
-                    least.first = min(least.first, statistics.median(firsts))
     return costs
+
+
+async def measure_firsts(url):
+    """Microseconds to the first chunk with content: the least of the blocks' medians.
+
+    Single streams of the two alternate, so that whatever the machine does it does to both. A third would leave its code
+    in the processor's caches, and not ours. Nothing else comes of a stream before its first content has been seen.
+    """
+    async with aiohttp.ClientSession() as session, httpx.AsyncClient() as client, Runner(catalog(url)) as runner:
+        everybody = contestants(url, session, client, runner)
+        rows = {name: everybody[name] for name in ("bare aiohttp", "Standby, passed on")}
+        least = dict.fromkeys(rows, float("inf"))
+        for block in range(BLOCKS + 1):
+            gc.collect()
+            firsts = {name: [] for name in rows}
+            for _ in range(FIRSTS):
+                for name, stream in rows.items():
+                    asked = time.perf_counter()
+                    firsts[name].append((await stream() - asked) * 1e6)
+            if block:
+                least = {name: min(each, statistics.median(firsts[name])) for name, each in least.items()}
+    return least
 
 
 def table(title, costs):
     bare = costs["bare aiohttp"]
     print(f"\n\n{title}, least of {BLOCKS} blocks\n")
-    print(f"{'':22}{'µs CPU a chunk':>18}{'x':>7}{'µs a chunk':>14}{'x':>7}{'first, ms':>13}{'x':>7}")
+    print(f"{'':22}{'µs CPU a chunk':>18}{'x':>7}{'µs a chunk':>14}{'x':>7}")
     for name, cost in costs.items():
-        cells = (
-            f"{of(cost):{width}.{digits}f}{of(cost) / of(bare):7.2f}"
-            for of, width, digits in (
-                (lambda cost: cost.cpu, 18, 2),
-                (lambda cost: cost.wall, 14, 2),
-                (lambda cost: cost.first, 13, 3),
-            )
-        )
-        print(f"{name:22}{''.join(cells)}")
+        print(f"{name:22}{cost.cpu:18.2f}{cost.cpu / bare.cpu:7.2f}{cost.wall:14.2f}{cost.wall / bare.wall:7.2f}")
 
 
 @pytest.mark.parametrize("pace", WRITES)
@@ -157,11 +174,15 @@ def test_what_a_chunk_costs_beside_the_bare_libraries(pace):
         assert pace == "/paced" or ours.cpu <= CHUNK_TARGET * bare.cpu
 
 
-def test_when_the_first_chunk_is_there():
+@pytest.mark.parametrize(("path", "target"), [("/begun/thinking", FIRST_CHUNK_TARGET), ("/begun", FIRST_CHUNK_AT_ONCE)])
+def test_when_the_first_chunk_is_there(path, target):
     """At most 1.3 times as late as with bare aiohttp, from a provider that thinks hundreds of times too fast."""
     with provider() as url:
-        costs = asyncio.run(measure(f"{url}/thinking"))
-    table(f"A provider that thinks for {THINKING_SECONDS * 1e3:g} ms", costs)
-    bare, ours = costs["bare aiohttp"], costs["Standby, passed on"]
-    print(f"\nthe first chunk comes {(ours.first - bare.first) * 1e3:.0f} µs later\n")
-    assert ours.first <= FIRST_CHUNK_TARGET * bare.first
+        firsts = asyncio.run(measure_firsts(url + path))
+    thinking = f"for {THINKING_SECONDS * 1e3:g} ms" if "thinking" in path else "not at all"
+    print(f"\n\nA provider that thinks {thinking}, least of {BLOCKS} medians of {FIRSTS}\n")
+    print(f"{'':22}{'µs to the first':>18}{'x':>7}{'µs more':>12}")
+    bare = firsts["bare aiohttp"]
+    for name, first in firsts.items():
+        print(f"{name:22}{first:18.0f}{first / bare:7.2f}{first - bare:12.0f}")
+    assert firsts["Standby, passed on"] <= target * bare
