@@ -33,7 +33,7 @@ CONTENT_CHUNK = b'"content":" word"'
 
 CHUNK_TARGET = 1.5
 FIRST_CHUNK_TARGET = 1.3
-FIRST_CHUNK_AT_ONCE = 1.7
+FIRST_CHUNK_AT_ONCE = 1.9
 """What holds, with a margin, where the provider needs no time at all: no provider is like that."""
 
 WRITES = {
