@@ -223,6 +223,16 @@ def test_a_call_that_the_deadline_cut_ends_the_run():
     assert run.plan.step(NOW + 5) == GiveUp("deadline")
 
 
+def test_whoever_was_not_asked_beside_a_call_after_all_is_the_next_in_the_order():
+    """And what was paid for that is given back."""
+    run = Run("a@p", "b@q", "c@r", retry={"maxAttempts": 1}, model={"hedge": {"afterSeconds": 2}})
+    call = run.call()
+    run.plan.report_not_made(run.plan.hedge(NOW + 2, lambda _: True))
+    assert run.budgets.extras == 0
+    run.plan.report_failure(call, DOWN, NOW, NOW + 3)
+    assert [run.fail(DOWN, NOW + 3).candidate.id for _ in range(2)] == ["b", "c"]
+
+
 # -- streams
 
 
@@ -302,6 +312,18 @@ def test_a_full_queue_ends_the_run_unless_somebody_who_was_passed_by_may_be_call
     run.plan.report_not_admitted(0.0, full=True, free_at=NOW + 9, now=NOW)
     step = run.plan.step(NOW)
     assert step == GiveUp("queue_full", 9.0) if ended else step.candidate.id == "b"
+
+
+def test_a_call_that_was_not_made_comes_up_again_and_takes_its_own_capacity():
+    """What the queue had handed over for it was given back."""
+    run = Run("a@p")
+    run.plan.report_refused(run.call(), NOW + 9, NOW)
+    run.plan.report_admitted(run.candidates["a"], 1.0)
+    call = run.call()
+    assert call.admitted
+    run.plan.report_not_made(call)
+    again = run.call()
+    assert (again.candidate.id, again.admitted) == ("a", False)
 
 
 # -- probes
