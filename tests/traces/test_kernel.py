@@ -14,13 +14,14 @@ from standby.clients._http_answer import HttpAnswer
 from standby.clients._openai_wire import answered
 from standby.demo.faults import Answer
 from standby.runner._budget import Budgets
-from standby.runner._drive import PROBE_LEASE_MARGIN_SECONDS, cut, estimated_tokens
+from standby.runner._drive import PROBE_LEASE_MARGIN_SECONDS
 from standby.runner._limits import Lease, Limits, Refused
 from standby.runner._plan import Plan
 from standby.runner._queue import Queue, Ticket
 from standby.runner._rank import Ranking
 from standby.runner._record import RunRecord
 from standby.runner._route import Route, compile_route
+from standby.runner._run import cut, estimated_tokens
 from standby.runner._shared import Shared
 from standby.runner._steps import Call, Deliver, Enqueue, GiveUp, Wait
 from standby.runner.testing import EPOCH, ScriptedClient

@@ -8,12 +8,12 @@ from ._clients import ClientFactory
 from ._clock import Clock, SystemClock
 from ._decide import decide
 from ._decisions import Decisions, DemoteDecision, FailoverDecision, Match, RetryDecision
-from ._drive import estimated_tokens
 from ._errors import NotTried, RunFailed, StandbyError, StreamInterrupted, UnknownCandidate, UnknownModel
 from ._limits import Lease, Limits, Refused
 from ._open import Gateway, open_gateway, open_state
 from ._record import Failure, RunRecord, Skip, Try
 from ._rules import Rules, compile_rules
+from ._run import estimated_tokens
 from ._runner import Runner, RunResult, new_run_id
 from ._status import CandidateStatus, moment
 from ._stream import RunStream

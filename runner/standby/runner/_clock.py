@@ -53,6 +53,10 @@ class Timeline:
         """Seconds since the epoch, steadily counted from the start of the run."""
         return self.steady() + self._offset
 
+    def of(self, at: float) -> float:
+        """The moment ``at`` of this timeline as one of the steady clock."""
+        return at - self._offset
+
     def at(self, steady: float) -> float:
         """A moment of the steady clock as one of this timeline."""
         return steady + self._offset

@@ -7,39 +7,32 @@ next step after a failure and at the end of the run, however it ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import anyio
 
-from standby.clients import Body, ClientError, InvalidBody, Request
-from standby.store import Effect, History, PriorityClass, SharedLimits, State
+from standby.clients import InvalidBody
+from standby.store import Effect, History, SharedLimits, State
 
 from ._budget import Budgets
 from ._clock import Clock, Timeline
 from ._errors import NotTried, RunFailed
+from ._hedge import Silence
 from ._latency import Latencies
 from ._left_over import Awaited
 from ._limits import Lease, Limits, Refused, free_at
 from ._log import log_effects
-from ._plan import Plan
 from ._queue import HEAD_START, Queue, Ticket
 from ._record import LazyRecord, RunRecord
 from ._recovery import Recovery, Waiter
 from ._route import RouteCandidate
+from ._run import CLEAN_UP_SECONDS, Attempt, Discard, Held, Report, Run, T, cut
 from ._steps import Call, Deliver, Enqueue, GiveUp, Wait
+from ._timer import Alarms
 
 PROBE_LEASE_MARGIN_SECONDS: Final = 5.0
-CLEAN_UP_SECONDS: Final = 1.0
-BYTES_PER_TOKEN: Final = 4
-
-T = TypeVar("T")
-Attempt = Callable[[RouteCandidate], Awaitable[T]]
-Report = Callable[[Call, T, float, float], tuple[Effect, ...]]
-"""Takes an answer, and tells the plan of it: the call, the answer, when the call began, and when the answer came."""
-Discard = Callable[[T], Awaitable[None]]
-"""Closes an answer that came when another had been heard."""
 
 
 class Driver:
@@ -52,6 +45,7 @@ class Driver:
         self.limits = Limits(limits, processes, lambda found: self.queue.serve(found, clock.steady()))
         self.budgets = Budgets()
         self.latencies = Latencies()
+        self.alarms = Alarms(clock.steady)
         self._recovery = Recovery(state.standing)
         self._state = state
         self._history = history
@@ -129,30 +123,36 @@ class Driver:
     ) -> T | None:
         if not await self._prepare(run, call):
             return None
-        if run.plan.route.hedge is not None:
-            from ._hedge import hedged  # noqa: PLC0415 - it imports this module, and few models hedge
-
-            return await hedged(self, run, call, attempt, report, discard)
         run.held.called = True
         began_at = run.timeline.now()
         answer: T | None = None
         error: Exception | None = None
         clock = anyio.CancelScope(deadline=run.timeline.deadline(call.until))
+        silence: Silence[T] | None = None
+        if call.hedge_at < math.inf:
+            silence = Silence(self, run, call, attempt, discard, clock)
         try:
             with clock:
                 answer = await attempt(call.candidate)
-        except InvalidBody:
-            run.plan.report_abandoned(call, began_at, run.timeline.now())
-            raise
         except Exception as raised:  # noqa: BLE001 - whatever a client raises is a failed try, and is classified
             error = raised
         except BaseException:
-            run.plan.report_abandoned(call, began_at, run.timeline.now())
+            if silence is not None and (race := silence.over()) is not None:
+                await race.left(call, clock, began_at)
+            else:
+                run.plan.report_abandoned(call, began_at, run.timeline.now())
             raise
+        if silence is not None and (race := silence.over()) is not None:
+            return await race.first(call, answer, error, clock, began_at, report)
+        now = run.timeline.now()
+        if isinstance(error, InvalidBody):
+            run.plan.report_abandoned(call, began_at, now)
+            raise error
         if clock.cancelled_caught:
             error = cut(call, began_at)
-        now = run.timeline.now()
         if error is None:
+            if run.plan.route.hedge is not None:
+                self.latencies.add(run.plan.latency_key(call.candidate), now - began_at)
             await self.apply(report(call, cast("T", answer), began_at, now))
         else:
             await self.failed(run, call, run.held, error, began_at)
@@ -320,105 +320,6 @@ class Driver:
             ticket.wake = waiter.wake = scope.cancel if looks else woken.set
             with scope:
                 await (self._state.changed(generation) if looks else woken.wait())
-
-
-class Held:
-    """What a call holds and must give back.
-
-    Attributes:
-        lease: Local capacity.
-        called: Whether that was used for a call.
-        probe: The half-open domains whose probe it has.
-    """
-
-    __slots__ = ("called", "lease", "probe")
-
-    def __init__(self) -> None:
-        self.lease: Lease | None = None
-        self.called = False
-        self.probe: tuple[str, ...] = ()
-
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything to give back."""
-        return self.lease is not None or bool(self.probe)
-
-
-class Run:
-    """One run under way: what it asks for, and what it holds.
-
-    Attributes:
-        held: What is held for the call that is under way, or the next one.
-        came_up_at: When it first came up for the queue, where it keeps its place, by the steady clock; infinity before
-            that.
-        counted: Whether it counts as under way.
-        turn: What it has before others who wait for somebody to be well again.
-    """
-
-    __slots__ = (
-        "_body",
-        "_request",
-        "_tokens",
-        "came_up_at",
-        "counted",
-        "held",
-        "plan",
-        "priority",
-        "record",
-        "timeline",
-        "turn",
-    )
-
-    def __init__(self, plan: Plan, timeline: Timeline, request: Request, priority: PriorityClass) -> None:
-        self.plan = plan
-        self.record = plan.record
-        self.timeline = timeline
-        self.priority: PriorityClass = priority
-        self.held = Held()
-        self.came_up_at = math.inf
-        self.counted = False
-        self.turn: Waiter | None = None
-        self._request = request
-        self._body = Body.of(request.body)
-        self._tokens: int | None = None
-
-    def request_for(self, candidate: RouteCandidate) -> Request:
-        """What ``candidate`` is sent."""
-        request = self._request
-        counted = request.count_tokens or candidate.counts_tokens
-        return Request(candidate.model, self._body, request.endpoint, request.headers, counted)
-
-    def end_turn(self, *, answered: bool | None = None) -> None:
-        """Say what came of its turn, where it has one: an answer, a failure, or no call after all."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.over(self.timeline.now(), answered=answered)
-
-    def tokens(self) -> int:
-        """An estimate of the tokens that the run will use; it is settled when the provider has counted."""
-        if self._tokens is None:
-            self._tokens = estimated_tokens(self._body)
-        return self._tokens
-
-
-def estimated_tokens(body: Body) -> int:
-    """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have."""
-    for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        allowed = body.data.get(key)
-        if isinstance(allowed, int) and allowed > 0:
-            return body.size // BYTES_PER_TOKEN + allowed
-    return body.size // BYTES_PER_TOKEN
-
-
-def cut(call: Call, began_at: float) -> ClientError:
-    """What it means that the clock of ``call`` cut it."""
-    seconds = call.until - began_at
-    if call.clock == "deadline":
-        # The caller's time was over; that says nothing about the provider.
-        return ClientError(
-            "timeout", f"the run's deadline cut the call after {seconds:.3g} s", retryable=True, scope="caller"
-        )
-    return ClientError("timeout", f"no answer within {seconds:.3g} s ({call.clock})", retryable=True)
 
 
 def _failed(record: RunRecord, end: GiveUp) -> RunFailed:

@@ -14,46 +14,57 @@ from __future__ import annotations
 import math
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 import anyio
 
 from standby.clients import InvalidBody
 
-from ._drive import CLEAN_UP_SECONDS, Attempt, Discard, Driver, Held, Report, Run, T, cut
 from ._limits import Refused
 from ._route import RouteCandidate
+from ._run import CLEAN_UP_SECONDS, Attempt, Discard, Held, Report, Run, T, cut
 from ._steps import Call
-from ._timer import Cancel, begin_later
+from ._timer import Alarm
+
+if TYPE_CHECKING:
+    from ._drive import Driver
 
 HEARD: Final = "another was heard first"
 CUT: Final = "the deadline cut it"
 STOPPED: Final = "the run was stopped"
 
 
-async def hedged(
-    driver: Driver, run: Run, call: Call, attempt: Attempt[T], report: Report[T], discard: Discard[T] | None
-) -> T | None:
-    """Make ``call``, which is prepared, and others beside it; the first answer, or `None` where all failed.
+class Silence(Generic[T]):
+    """A call that is under way, and may be silent for too long.
 
-    Every call is reported to the plan. What the one that was heard holds is the run's from then on.
+    Attributes:
+        race: The calls beside each other; `None` as long as there was never another.
     """
-    race = _Race(driver, run, attempt, discard)
-    try:
-        race.arm(call)
-        await race.make(call, run.held)
-        if race.hedges or race.wrong is not None:
-            await race.settle()
-    except BaseException:
-        await race.abandon()
-        raise
-    if race.heard is None:
-        return None
-    heard = race.heard
-    run.held = heard.held
-    driver.latencies.add(run.plan.latency_key(heard.call.candidate), heard.at - heard.began_at)
-    await driver.apply(report(heard.call, heard.answer, heard.began_at, heard.at))
-    return heard.answer
+
+    __slots__ = ("_alarm", "_alarms", "_made_of", "race")
+
+    def __init__(
+        self,
+        driver: Driver,
+        run: Run,
+        call: Call,
+        attempt: Attempt[T],
+        discard: Discard[T] | None,
+        clock: anyio.CancelScope,
+    ) -> None:
+        self.race: Race[T] | None = None
+        self._made_of = driver, run, attempt, discard, clock
+        self._alarms = driver.alarms
+        self._alarm = driver.alarms.set(run.timeline.of(call.hedge_at), self._begin)
+
+    def _begin(self) -> Coroutine[Any, Any, None]:
+        self.race = Race(*self._made_of)
+        return self.race.hedge()
+
+    def over(self) -> Race[T] | None:
+        """The call is over, whatever came of it; returns the race that it is part of."""
+        self._alarms.take_back(self._alarm)
+        return self.race
 
 
 class _Heard(Generic[T]):
@@ -69,11 +80,12 @@ class _Heard(Generic[T]):
         self.at = at
 
 
-class _Race(Generic[T]):
+class Race(Generic[T]):
     """The calls of one run that are under way beside each other."""
 
     __slots__ = (
         "_abandoned",
+        "_alarm",
         "_attempt",
         "_clocks",
         "_discard",
@@ -82,13 +94,14 @@ class _Race(Generic[T]):
         "_news",
         "_plan",
         "_run",
-        "_timer",
         "heard",
         "hedges",
         "wrong",
     )
 
-    def __init__(self, driver: Driver, run: Run, attempt: Attempt[T], discard: Discard[T] | None) -> None:
+    def __init__(
+        self, driver: Driver, run: Run, attempt: Attempt[T], discard: Discard[T] | None, first: anyio.CancelScope
+    ) -> None:
         self.heard: _Heard[T] | None = None
         self.wrong: BaseException | None = None
         self._driver = driver
@@ -96,12 +109,48 @@ class _Race(Generic[T]):
         self._plan = run.plan
         self._attempt = attempt
         self._discard = discard
-        self._clocks: list[anyio.CancelScope] = []
+        self._clocks = [first]
         self._keeping: list[anyio.CancelScope] = []
-        self._timer: Cancel | None = None
+        self._alarm: Alarm | None = None
         self.hedges = 0
         self._abandoned = False
         self._news: anyio.Event | None = None
+
+    async def first(
+        self,
+        call: Call,
+        answer: T | None,
+        error: Exception | None,
+        clock: anyio.CancelScope,
+        began_at: float,
+        report: Report[T],
+    ) -> T | None:
+        """The first call is over; the first answer of all, or `None` where all failed.
+
+        Every call is reported to the plan. What the one that was heard holds is the run's from then on.
+        """
+        try:
+            await self._over(call, self._run.held, answer, error, clock, began_at)
+            await self._until_no_hedge()
+        except BaseException:
+            await self.abandon()
+            raise
+        if self.wrong is not None:
+            await self.abandon()
+            raise self.wrong
+        if self.heard is None:
+            return None
+        heard = self.heard
+        self._run.held = heard.held
+        self._driver.latencies.add(self._plan.latency_key(heard.call.candidate), heard.at - heard.began_at)
+        await self._driver.apply(report(heard.call, heard.answer, heard.began_at, heard.at))
+        return heard.answer
+
+    async def left(self, call: Call, clock: anyio.CancelScope, began_at: float) -> None:
+        """The first call was cancelled: the caller went away."""
+        self._clocks.remove(clock)
+        await self._forget(call, self._run.held, began_at, "")
+        await self.abandon()
 
     async def abandon(self) -> None:
         """The caller went away, or something is wrong: end the hedges, and close what was just heard."""
@@ -124,22 +173,17 @@ class _Race(Generic[T]):
 
     # -- somebody else -----------------------------------------------------------------------------------------
 
-    def arm(self, call: Call) -> None:
+    def _arm(self, call: Call) -> None:
         """Ask somebody else when ``call`` has been silent for so long."""
         if call.hedge_at < math.inf:
-            seconds = max(0.0, call.hedge_at - self._run.timeline.now())
-            self._timer = begin_later(seconds, self._begin_hedge)
+            self._alarm = self._driver.alarms.set(self._run.timeline.of(call.hedge_at), self.hedge)
 
     def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer()
+        if self._alarm is not None:
+            self._driver.alarms.take_back(self._alarm)
 
-    def _begin_hedge(self) -> Coroutine[Any, Any, None]:
-        self._timer = None
-        return self._hedge()
-
-    async def _hedge(self) -> None:
+    async def hedge(self) -> None:
+        """Ask somebody else beside those who are silent."""
         # Counted here, not when it is due: a task that is cancelled before its first step never comes to its end.
         self.hedges += 1
         try:
@@ -149,8 +193,8 @@ class _Race(Generic[T]):
             if call is not None:
                 held = self._held_for(call.candidate)
                 if await self._granted(call, held):
-                    self.arm(call)
-                    await self.make(call, held)
+                    self._arm(call)
+                    await self._make(call, held)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as defect:  # noqa: BLE001 - raised where the run is
@@ -160,12 +204,6 @@ class _Race(Generic[T]):
             self.hedges -= 1
             if self._news is not None:
                 self._news.set()
-
-    async def settle(self) -> None:
-        """Wait until every hedge is over, and raise what is wrong with one."""
-        await self._until_no_hedge()
-        if self.wrong is not None:
-            raise self.wrong
 
     async def _until_no_hedge(self) -> None:
         while self.hedges:
@@ -206,34 +244,52 @@ class _Race(Generic[T]):
 
     # -- one call ----------------------------------------------------------------------------------------------
 
-    async def make(self, call: Call, held: Held) -> None:
+    async def _make(self, call: Call, held: Held) -> None:
         """Make a call, and tell what came of it."""
         held.called = True
         timeline = self._run.timeline
         began_at = timeline.now()
         clock = anyio.CancelScope(deadline=timeline.deadline(call.until))
         self._clocks.append(clock)
+        answer: T | None = None
         error: Exception | None = None
         try:
             with clock:
                 answer = await self._attempt(call.candidate)
-                if not self._decided:
-                    self.heard = _Heard(call, held, answer, began_at, timeline.now())
-                    return
-                await self._lose(call, held, answer, began_at, self._why)
-                return
-        except InvalidBody as raised:
-            self.wrong = raised
-            await self._forget(call, held, began_at, "")
-            return
         except Exception as raised:  # noqa: BLE001 - whatever a client raises is a failed try, and is classified
             error = raised
         except BaseException:
+            self._clocks.remove(clock)
             await self._forget(call, held, began_at, "")
             raise
-        finally:
-            self._clocks.remove(clock)
+        await self._over(call, held, answer, error, clock, began_at)
+
+    async def _over(
+        self,
+        call: Call,
+        held: Held,
+        answer: T | None,
+        error: Exception | None,
+        clock: anyio.CancelScope,
+        began_at: float,
+    ) -> None:
+        """A call is over: it is heard, or too late, or has failed, or is of no use."""
+        self._clocks.remove(clock)
+        timeline = self._run.timeline
+        if isinstance(error, InvalidBody):
+            self.wrong = error
             self._see_to_the_others()
+            await self._forget(call, held, began_at, "")
+            return
+        if error is None and not clock.cancelled_caught:
+            heard = cast("T", answer)
+            if self._decided:
+                await self._lose(call, held, heard, began_at, self._why)
+            else:
+                self.heard = _Heard(call, held, heard, began_at, timeline.now())
+            self._see_to_the_others()
+            return
+        self._see_to_the_others()
         # At the run's deadline the caller may be leaving as well: an extra call is then nobody's, whoever comes first.
         over = self._decided or (call.hedge and call.clock == "deadline")
         if over and (error is None or clock.cancel_called):

@@ -27,13 +27,14 @@ from standby.store import (
 
 from ._clients import ClientFactory, Clients
 from ._clock import Clock, SystemClock, Timeline
-from ._drive import Driver, Run, estimated_tokens
+from ._drive import Driver
 from ._errors import UnknownCandidate, UnknownModel
 from ._limits import Lease, Limits, Refused
 from ._plan import Plan
 from ._rank import Ranking
 from ._record import RunRecord
 from ._route import Route, RouteCandidate, compile_route
+from ._run import Run, estimated_tokens
 from ._shared import Shared
 from ._status import CandidateStatus, Known, status_of
 from ._steps import Call

@@ -24,10 +24,11 @@ import orjson
 from standby.clients import Block, Chunk, ClientError, ProviderStream, Request, StreamingClient, Usage
 from standby.store import Commit, Effect
 
-from ._drive import Driver, Run
+from ._drive import Driver
 from ._errors import StreamInterrupted
 from ._record import RunRecord
 from ._route import RouteCandidate
+from ._run import Run
 from ._steps import Call
 
 MAX_PARTIAL_BYTES: Final = 256 * 1024

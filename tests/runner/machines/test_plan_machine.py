@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from standby.clients import ClientError
 from standby.runner._budget import Budgets, Extra
-from standby.runner._drive import cut
 from standby.runner._health import availability
 from standby.runner._hedge import HEARD, STOPPED
+from standby.runner._run import cut
 from standby.runner._steps import Call, Deliver, Enqueue, GiveUp, Wait
 from standby.store import Cool, Disable, Enable, Restore, RetryBudget
 from standby.store._standing import CLEAN, returned
