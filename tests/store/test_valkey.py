@@ -1,5 +1,6 @@
 """What is Valkey's own: pushes, clocks that differ, a server that goes away, hangs, and comes back empty."""
 
+import itertools
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from standby.runner import open_gateway
 from standby.store import Cool, Demote, Disable, Enable, Failed, Standing, StoreError, Succeeded
+from standby.store._valkey import ValkeyServer
 from standby.store.valkey import ValkeyState
 
 pytestmark = pytest.mark.anyio
@@ -230,3 +232,12 @@ async def test_what_was_read_before_a_change_does_not_hide_it(valkey_url, eventu
         await eventually(lambda: not list(state.writer))
     async with ValkeyState(valkey_url) as state:
         assert state.standing(HERE).recovered_at == 31.0
+
+
+async def test_a_slow_answer_moves_no_clock(valkey_url):
+    """The first one takes a second to come, as where a process is busy; the clocks are the same all the same."""
+    looks = itertools.count()
+    server = ValkeyServer(valkey_url)
+    await server.look_at_the_clock(lambda: time.time() - (1.0 if next(looks) == 0 else 0.0))
+    await server.client.aclose()
+    assert server.ahead_seconds == 0.0
