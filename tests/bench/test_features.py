@@ -23,7 +23,6 @@ IN_FLIGHT = 32
 REQUESTS = 480
 BLOCKS = 15
 TARGET = 1.15
-HEDGED_TARGET = 1.3
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "Is all well? " * 20}], "max_tokens": 100}
 CONTENT = orjson.dumps(BODY)
 WIDE = {"requestsPerMinute": 10_000_000, "tokensPerMinute": 1_000_000_000, "concurrency": 1000}
@@ -100,7 +99,7 @@ async def measure(url):
 
 
 def test_a_first_try_that_succeeds_pays_for_no_feature():
-    """All features on cost at most 1.15 times a run without; a hedge on top of them is not free."""
+    """All features on, hedges too, cost at most 1.15 times a run without."""
     with provider() as url:
         rows = asyncio.run(measure(url))
     on = statistics.median(on / off for off, on, _ in rows)
@@ -110,4 +109,4 @@ def test_a_first_try_that_succeeds_pays_for_no_feature():
     for name, cost, ratio in zip(("off", "all on", "all on, hedged"), costs, (1, on, hedged), strict=True):
         print(f"{name:20}{cost:8.3f} ms{ratio:8.2f} x")
     assert on <= TARGET
-    assert hedged <= HEDGED_TARGET
+    assert hedged <= TARGET

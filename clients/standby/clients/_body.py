@@ -57,11 +57,6 @@ class Body:
         """The object, decoded. Do not change it."""
         return self._data
 
-    @property
-    def size(self) -> int:
-        """How many bytes the object has, the caller's model name included."""
-        return len(self.encoded())
-
     def encoded(self) -> bytes:
         """The object's bytes, as they came in."""
         if self._content is None:

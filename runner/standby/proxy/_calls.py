@@ -180,6 +180,6 @@ def _give_back(lease: Lease | None, record: RunRecord | None) -> None:
     """End the lease of a caller's own capacity; a request for which nobody was called counts for nothing."""
     if lease is None:
         return
-    if record is not None and record.usage is not None:
-        lease.settle(record.usage.total_tokens)
-    lease.end(used=record is None or record.attempts > 0)
+    usage = None if record is None else record.usage
+    tokens = None if usage is None else usage.total_tokens
+    lease.end(used=record is None or record.attempts > 0, tokens=tokens)

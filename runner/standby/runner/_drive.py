@@ -106,9 +106,8 @@ class Driver:
         """End the lease of local capacity and return the probe, as far as they are still held."""
         lease, held.lease = held.lease, None
         if lease is not None:
-            if run.record.usage is not None:
-                lease.settle(run.record.usage.total_tokens)
-            lease.end(used=held.called)
+            usage = run.record.usage
+            lease.end(used=held.called, tokens=None if usage is None else usage.total_tokens)
             if self.queue.anybody:
                 self.queue.serve([part.capacity for part in lease.parts], run.timeline.steady())
         if held.probe:
@@ -178,7 +177,7 @@ class Driver:
                     run.plan.report_refused(call, run.timeline.at(taken.free_at), run.timeline.now())
                     return False
                 held.lease, held.called = taken, False
-                if (refused := await self.refused_elsewhere(run, taken)) is not None:
+                if self.limits.shares and (refused := await self.refused_elsewhere(run, taken)) is not None:
                     held.lease = None
                     run.plan.report_refused(call, run.timeline.at(refused.free_at), run.timeline.now())
                     return False

@@ -8,7 +8,7 @@ from typing import Final
 
 REMEMBERED: Final = 100
 ENOUGH: Final = 20
-NEWS: Final = 10
+NEWS: Final = 20
 """So many new times are put in order together: to do so for every call would cost more than the rest of a hedge."""
 
 

@@ -116,12 +116,12 @@ class Capacity:
 
         More tokens than the limit are free when all of them are.
         """
-        if self.in_use >= self._max_in_use:
+        if self.in_use >= self._max_in_use or (self._contended and self._asking):
             return math.inf
-        if self._contended:
-            if self._asking:
-                return math.inf
-            now = max(now, self._not_before)
+        at = self._room_at(tokens, now)
+        return max(at, self._not_before) if self._contended else at
+
+    def _room_at(self, tokens: int, now: float) -> float:
         if self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
             self._forget(now)
         requests = self._requests + 1 - self._max_requests
@@ -135,16 +135,28 @@ class Capacity:
                 return part.at + WINDOW_SECONDS
         raise AssertionError("a capacity holds what it counts")
 
-    def take(self, tokens: int, now: float) -> Part:
-        """Take what `free_at` said is free."""
+    def take(self, tokens: int, now: float) -> Part | None:
+        """Take a part; `None` where `free_at` is later."""
+        taken = self._taken
+        if taken and taken[0].at + WINDOW_SECONDS <= now:
+            self._forget(now)
+        if tokens > self._max_tokens:
+            tokens = int(self._max_tokens)
+        if (
+            self.in_use >= self._max_in_use
+            or self._requests >= self._max_requests
+            or self._tokens + tokens > self._max_tokens
+            or (self._contended and self.free_at(tokens, now) > now)
+        ):
+            return None
         self.in_use += 1
         if self.shared:
             self._asking += 1
-        part = Part(self, now, tokens if tokens <= self._max_tokens else int(self._max_tokens))
+        part = Part(self, now, tokens)
         if self._counts:
-            self._taken.append(part)
+            taken.append(part)
             self._requests += 1
-            self._tokens += part.tokens
+            self._tokens += tokens
         return part
 
     def settle(self, part: Part, tokens: int) -> None:
@@ -153,8 +165,8 @@ class Capacity:
             self._tokens += tokens - part.tokens
         part.tokens = tokens
 
-    def give_back(self, part: Part, *, used: bool) -> None:
-        """A part is over; what it was not ``used`` for counts for nothing."""
+    def give_back(self, part: Part, *, used: bool, tokens: int | None = None) -> None:
+        """A part is over; what it was not ``used`` for counts for nothing, and it may have been other ``tokens``."""
         self.in_use -= 1
         if part.to_be_asked:
             self.asked(part)
@@ -162,7 +174,11 @@ class Capacity:
             self.settle(part, 0)
             if part.counted and self._counts:
                 self._requests -= part.requests
+                if self._taken[-1] is part:
+                    self._taken.pop()
             part.requests = 0
+        elif tokens is not None and tokens != part.tokens:
+            self.settle(part, tokens)
 
     def asked(self, part: Part) -> None:
         """The other processes were asked for a part, or need not be."""
@@ -208,13 +224,20 @@ class Lease:
         if self.grant is not None:
             self.grant.settle(tokens)
 
-    def end(self, *, used: bool = True) -> None:
-        """Give the lease back, once; where it was not ``used`` for a call, it counts for nothing."""
+    def end(self, *, used: bool = True, tokens: int | None = None) -> None:
+        """Give the lease back, once; where it was not ``used`` for a call, it counts for nothing.
+
+        Args:
+            used: Whether a call was made.
+            tokens: How many the provider counted, where it did.
+        """
         if not self._ended:
             self._ended = True
             for part in self.parts:
-                part.capacity.give_back(part, used=used)
+                part.capacity.give_back(part, used=used, tokens=tokens)
             if self.grant is not None:
+                if tokens is not None:
+                    self.grant.settle(tokens)
                 self.grant.end(used=used)
 
 
@@ -244,6 +267,9 @@ class Limits:
         others: Who counts for all processes; where left out nobody does.
         processes: How many there are then: each has its share of what they share.
         room: Is told of capacities that may have room again.
+
+    Attributes:
+        shares: Whether there are others to ask.
     """
 
     def __init__(
@@ -253,6 +279,7 @@ class Limits:
         room: Callable[[Collection[Capacity]], None] | None = None,
     ) -> None:
         self._capacities: dict[str, Capacity] = {}
+        self.shares = others is not None
         self._others = others
         self._share = 1 / processes
         self._room = room
@@ -270,11 +297,6 @@ class Limits:
             if shared:
                 self._listen()
         return known
-
-    @property
-    def shares(self) -> bool:
-        """Whether there may be others to ask."""
-        return self._others is not None
 
     @property
     def _share_now(self) -> float:
@@ -337,10 +359,15 @@ class Limits:
     @staticmethod
     def take(capacities: Sequence[Capacity], tokens: int, now: float) -> Lease | Refused:
         """A lease of all of these, unless one has no room."""
-        at = free_at(capacities, tokens, now)
-        if at > now:
-            return Refused(at)
-        return Lease(tuple([capacity.take(tokens, now) for capacity in capacities]))
+        parts: list[Part] = []
+        for capacity in capacities:
+            part = capacity.take(tokens, now)
+            if part is None:
+                for taken in parts:
+                    taken.capacity.give_back(taken, used=False)
+                return Refused(free_at(capacities, tokens, now))
+            parts.append(part)
+        return Lease(tuple(parts))
 
 
 def _part_of(limit: int | None, share: float) -> float:

@@ -108,11 +108,9 @@ class Run:
 
 def estimated_tokens(body: Body) -> int:
     """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have."""
-    for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        allowed = body.data.get(key)
-        if isinstance(allowed, int) and allowed > 0:
-            return body.size // BYTES_PER_TOKEN + allowed
-    return body.size // BYTES_PER_TOKEN
+    data, tokens = body.data, len(body.encoded()) // BYTES_PER_TOKEN
+    allowed = data.get("max_completion_tokens") or data.get("max_tokens") or data.get("max_output_tokens")
+    return tokens + allowed if isinstance(allowed, int) and allowed > 0 else tokens
 
 
 def cut(call: Call, began_at: float) -> ClientError:

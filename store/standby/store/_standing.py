@@ -71,7 +71,10 @@ class Standing:
         """How many cooldowns in a row count at ``now``: one fewer for each `decay_seconds` that it has been well."""
         if not self.recovered_at or not self.cooldowns_in_row:
             return self.cooldowns_in_row
-        return max(0, self.cooldowns_in_row - max(0, int((now - self.recovered_at) / self.decay_seconds)))
+        well_seconds = now - self.recovered_at
+        if well_seconds < self.decay_seconds:
+            return self.cooldowns_in_row
+        return max(0, self.cooldowns_in_row - int(well_seconds / self.decay_seconds))
 
     def demotion(self, now: float) -> int:
         """What is added to the candidate's priority at ``now``: it wears off one step each ``restore_seconds``."""
