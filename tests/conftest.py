@@ -82,9 +82,14 @@ def free_port() -> int:
 
 
 class Door:
-    """A port that leads to a server, and can be shut: then nobody is there, and who was connected is cut off."""
+    """A port that leads to a server, and can be shut: then nobody is there, and who was connected is cut off.
+
+    Attributes:
+        delay_seconds: How long the server takes for each answer.
+    """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
+        self.delay_seconds = 0.0
         self._connect = connect
         self._streams: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -103,13 +108,19 @@ class Door:
     async def _pass_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         its_reader, its_writer = await self._connect()
         self._streams |= {writer, its_writer}
-        await asyncio.gather(_pump(reader, its_writer), _pump(its_reader, writer))
+        await asyncio.gather(_pump(reader, its_writer), self._slowly(its_reader, writer))
         self._streams -= {writer, its_writer}
 
+    async def _slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _pump(reader, writer, lambda: self.delay_seconds)
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_seconds: Callable[[], float] = float
+) -> None:
     with suppress(OSError):
         while block := await reader.read(65536):
+            await asyncio.sleep(delay_seconds())
             writer.write(block)
             await writer.drain()
     writer.transport.abort()

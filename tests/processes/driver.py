@@ -105,9 +105,9 @@ class Process:
         """Return when the standing is so."""
         await until(lambda: fields.items() <= asdict(self._known(domain)).items())
 
-    async def until_alone(self):
-        """Return when it no longer shares its limits."""
-        await until(lambda: self._runner.state.limits.share < 1)
+    async def until_trouble(self):
+        """Return when it has noticed that something is the matter with the stores."""
+        await until(self._runner.troubles)
 
     async def settled(self):
         """Return when everything is written, and nothing is the matter with the stores; how much was given up."""

@@ -7,6 +7,7 @@ import time
 
 import anyio
 import pytest
+from redis import exceptions as failures
 
 from standby.runner import open_gateway
 from standby.store import Cool, Demote, Disable, Enable, Failed, Standing, StoreError, Succeeded
@@ -126,7 +127,8 @@ async def test_every_key_expires(valkey, valkey_url):
         await state.apply([Failed(HERE, 1.0)])
     client = valkey.client()
     keys = client.keys("*")
-    assert {key.decode() for key in keys} == {"{standby}:standings", "{standby}:seq", "{standby}:life"}
+    names = {key.decode().removesuffix(state._last_key.rpartition(":")[2]) for key in keys}
+    assert names == {"{standby}:standings", "{standby}:seq", "{standby}:life", "{standby}:last:"}
     assert all(client.ttl(key) > 0 for key in keys)
 
 
@@ -241,3 +243,47 @@ async def test_a_slow_answer_moves_no_clock(valkey_url):
     await server.look_at_the_clock(lambda: time.time() - (1.0 if next(looks) == 0 else 0.0))
     await server.client.aclose()
     assert server.ahead_seconds == 0.0
+
+
+def loses_an_answer(state, monkeypatch, *, made):
+    """The next change of ``state`` is made, or is on its way for longer than it is waited for; gives back its words."""
+    script, sent = state._script, []
+
+    async def lossy(**words):
+        monkeypatch.undo()
+        sent.append(words)
+        if made:
+            await script(**words)
+        raise failures.TimeoutError
+
+    monkeypatch.setattr(state, "_script", lossy)
+    return sent
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_change_whose_answer_was_lost_counts_once(states, monkeypatch, eventually, made):
+    """Whether it was made or not, though somebody else changed the same since; and also when it comes late."""
+    one, other = states
+    sent = loses_an_answer(one, monkeypatch, made=made)
+    await one.apply([Failed(HERE, 1.0)])
+    await other.apply([Failed(HERE, 2.0)])
+    await eventually(lambda: not list(one.writer) and not one.trouble)
+    await one._script(**sent[0])
+    await one.apply([Failed(HERE, 3.0)])
+    for state in states:
+        await eventually(lambda state=state: state.standing(HERE) == Standing(failures_in_row=3))
+
+
+async def test_a_probe_whose_answer_was_lost_is_given_back(states, monkeypatch, eventually):
+    """Where nobody wants it any more when it turns out that it was had."""
+    one, other = states
+    await one.apply([Cool(HERE, 1.0, 2.0, 1, "x")])
+    await eventually(lambda: other.standing(HERE))
+    loses_an_answer(one, monkeypatch, made=True)
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.lease_probe, [HERE], "run_1", 3.0, 1e12)
+            await eventually(lambda: one._unsure is not None and one.writer.trouble is not None)
+            scope.cancel()
+    await eventually(lambda: one._unsure is None and not list(one.writer))
+    assert await other.lease_probe([HERE], "run_2", 4.0, 1e12)

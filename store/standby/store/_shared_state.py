@@ -212,8 +212,9 @@ class SharedState(ABC):
     def _abandon(self, entry: Entry) -> None:
         if entry.kept.is_set():
             self._give_back(entry)
-        elif not self.writer.withdraw(entry):
-            entry.abandoned = True
+        else:
+            self.writer.withdraw(entry)
+            entry.abandoned = True  # it may be on its way, or have been made though the answer was lost
 
     def _give_back(self, entry: Entry) -> None:
         if entry.granted:

@@ -4,6 +4,8 @@
   is computed here, by the same `changed()` as everywhere, on what this process last saw; a script puts it in its place
   if that is still what is there, and otherwise gives back what is. So a change costs one round trip, and two processes
   cannot overwrite each other.
+- An answer may be lost after the change was made. Changes are numbered, and before the next one the server is asked
+  whether it was made; where not, it never will be, however late it comes. So nothing counts twice.
 - Whoever changes something publishes it, and every process lays it into its own copy, which all reads are answered
   from. After a connection was lost the whole hash is read again.
 - Times are the server's: what this machine's clock says is moved by how far the two are apart when something goes in
@@ -21,7 +23,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -34,13 +36,15 @@ from redis.backoff import NoBackoff
 from ._audit import Audit
 from ._engine import POLL, Engine, log, to_its_end
 from ._errors import StoreError
-from ._shared_state import NO_ROW, PART, Entry, Row, SharedState, reduced
+from ._shared_state import NO_ROW, PART, Entry, Reduced, Row, SharedState, reduced
 from ._standing import CLEAN, Standing
 from ._texts import StoreUrl
 from ._valkey_limits import ValkeyLimits
 
 KEY_SECONDS: Final = 90 * 86_400
 """How long a key is kept after it was last written."""
+LAST_SECONDS: Final = 86_400
+"""How long it is known whether a change was made."""
 MAX_TRIES: Final = 100
 PING_SECONDS: Final = 1.0
 RECONNECT_SECONDS: Final = 0.2
@@ -53,26 +57,49 @@ _SOCKET_SECONDS: Final = 1.0
 _TIMES: Final = ("cooling_until", "cooled_at", "recovered_at", "disabled_at", "recheck_at", "demoted_at", "probe_until")
 _NAMES: Final = tuple(field.name for field in fields(Standing))
 
-# KEYS: the standings, their number, the life. ARGV: seconds, channel, who, then domain, what was there, what is to be,
-# for each. Gives back 1 and the number, or 0 and what is there now; nothing is changed then.
+# KEYS: the standings, their number, the life, this process's last change. ARGV: seconds, channel, who, the number of
+# the change, then domain, what was there, what is to be, for each. Gives back 1 and the number of the standings, or 0
+# and what is there now; nothing is changed then. A change that was made, or is never to be, is not made again.
 _PUT: Final = """
-for i = 4, #ARGV, 3 do
+local last, made = string.match(redis.call('GET', KEYS[4]) or '0 0', '(%d+) (%d+)')
+if tonumber(last) >= tonumber(ARGV[4]) then return {1, tonumber(made)} end
+for i = 5, #ARGV, 3 do
     if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then
         local found = {0}
-        for j = 4, #ARGV, 3 do found[#found + 1] = redis.call('HGET', KEYS[1], ARGV[j]) or '' end
+        for j = 5, #ARGV, 3 do found[#found + 1] = redis.call('HGET', KEYS[1], ARGV[j]) or '' end
         return found
     end
 end
 local seq = redis.call('INCR', KEYS[2])
-for i = 4, #ARGV, 3 do
+redis.call('SET', KEYS[4], ARGV[4] .. ' ' .. seq, 'EX', 86400)
+for i = 5, #ARGV, 3 do
     local value = seq .. '\\n' .. ARGV[3] .. '\\n' .. ARGV[i + 2]
     if ARGV[i + 2] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
     else redis.call('HSET', KEYS[1], ARGV[i], value) end
     redis.call('PUBLISH', ARGV[2], ARGV[i] .. '\\n' .. value)
 end
-for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
 return {1, seq}
 """
+
+# KEYS: this process's last change. ARGV: seconds, the number of a change. Gives back the number of the standings that
+# it made; 0 where it was not made, and then it never will be.
+_MAKE_SURE: Final = """
+local last, made = string.match(redis.call('GET', KEYS[1]) or '0 0', '(%d+) (%d+)')
+if tonumber(last) >= tonumber(ARGV[2]) then return tonumber(made) end
+redis.call('SET', KEYS[1], ARGV[2] .. ' 0', 'EX', ARGV[1])
+return 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A change that is on its way: whether it was made is not known before the answer has come."""
+
+    number: int
+    batch: Sequence[Entry]
+    done: Reduced
+    changes: Mapping[str, Standing]
 
 
 class ValkeyServer(Engine):
@@ -184,7 +211,11 @@ class ValkeyState(SharedState):
         self._keys = [f"{{{prefix}}}:{name}" for name in ("standings", "seq", "life")]
         self._channel = f"{{{prefix}}}:changes"
         self._life = ""
+        self._last_key = f"{{{prefix}}}:last:{secrets.token_hex(8)}"
+        self._number = 0
+        self._unsure: _Put | None = None
         self._script = self._server.client.register_script(_PUT)
+        self._sure = self._server.client.register_script(_MAKE_SURE)
         self._raw: dict[str, str] = {}
         self.limits = ValkeyLimits(self._server, prefix, wait_seconds=commit_wait_seconds)
         self._closing = asyncio.Event()
@@ -264,6 +295,8 @@ class ValkeyState(SharedState):
 
     async def _read(self) -> None:
         await self._server.look_at_the_clock(self._clock)
+        if self._unsure is not None:
+            await self._make_sure(self._unsure)
         pipeline = self._server.client.pipeline(transaction=True)
         pipeline.set(self._keys[2], secrets.token_hex(8), nx=True, ex=KEY_SECONDS)
         pipeline.hgetall(self._keys[0])
@@ -279,9 +312,9 @@ class ValkeyState(SharedState):
         missing = [domain for domain in known if domain not in rows]
         # What is missing was made clean while nobody listened here, unless the server has lost it.
         self._absorb(rows if lost else rows | {domain: Row(int(seq or 0), CLEAN) for domain in missing})
-        self._life = life
         if lost and missing:
             await self._put({domain: known[domain] for domain in missing})
+        self._life = life  # not before it has been told
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -290,18 +323,36 @@ class ValkeyState(SharedState):
         if not self._life:
             await self._refresh()  # it was not there at the start, and its clock is not known yet
         async with self._server.one_writer:
+            if self._unsure is not None:
+                await self._make_sure(self._unsure)
+                batch = [entry for entry in batch if not entry.kept.is_set()]
             for _ in range(MAX_TRIES):
                 before = {domain: self._row(self._raw.get(domain, "")).standing for domain in domains}
                 done = reduced(before, batch)
                 changes = {domain: after for domain, after in done.standings.items() if after != before[domain]}
-                rows = await self._put(changes) if changes else {}
+                self._unsure = _Put(self._number + 1, batch, done, changes)
+                rows = await self._put(changes)
+                self._unsure = None
                 if rows is not None:
                     break
             else:
                 raise failures.ConnectionError("too many others change the same")
-            self._committed(batch, rows, done.refused)
-            if done.audited and self._audit is not None:
-                self._audit(done.audited)
+            self._keep(batch, rows, done)
+
+    async def _make_sure(self, put: _Put) -> None:
+        """Learn whether a change was made whose answer was lost; where not, it never will be."""
+        seq = int(await self._sure(keys=[self._last_key], args=[LAST_SECONDS, put.number]))
+        self._unsure = None
+        if seq:
+            # What others made of it since then may have been seen already.
+            rows = {domain: Row(seq, after) for domain, after in put.changes.items()}
+            newer = {domain: row for domain in rows if (row := self._seen.get(domain, NO_ROW)).seq > seq}
+            self._keep(put.batch, rows | newer, put.done)
+
+    def _keep(self, batch: Sequence[Entry], rows: Mapping[str, Row], done: Reduced) -> None:
+        self._committed(batch, rows, done.refused)
+        if done.audited and self._audit is not None:
+            self._audit(done.audited)
 
     async def _put(self, changes: Mapping[str, Standing]) -> dict[str, Row] | None:
         """Put these in their places; `None`, with what is there learned, where somebody was faster."""
@@ -309,19 +360,16 @@ class ValkeyState(SharedState):
             return {}
         values = {domain: self._value(after) for domain, after in changes.items()}
         who = secrets.token_hex(8)
-        arguments: list[str | int] = [KEY_SECONDS, self._channel, who]
+        self._number += 1
+        arguments: list[str | int] = [KEY_SECONDS, self._channel, who, self._number]
         for domain, value in values.items():
             arguments += domain, self._raw.get(domain, ""), value
-        put, *found = cast("list[Any]", await self._script(keys=self._keys, args=arguments))
+        put, *found = cast("list[Any]", await self._script(keys=[*self._keys, self._last_key], args=arguments))
         if put:
             seq = int(found[0])
             self._raw |= {domain: f"{seq}\n{who}\n{value}" if value else "" for domain, value in values.items()}
             return {domain: Row(seq, after) for domain, after in changes.items()}
         self._raw |= dict(zip(values, found, strict=True))
-        ours = [self._raw[domain].endswith(f"\n{who}\n{value}") for domain, value in values.items() if value]
-        if ours and all(ours):
-            # It was ourselves: the answer was lost on its way, and the question asked again.
-            return {domain: Row(self._row(self._raw[domain]).seq, after) for domain, after in changes.items()}
         return None
 
     # -- what goes over the wire ---------------------------------------------------------------------------------
