@@ -29,6 +29,7 @@ class LimitStatus:
         in_flight: Calls under way, of at most ``concurrency``.
         requests: Calls of the last minute, of at most ``requests_per_minute``.
         tokens: Tokens of the last minute, of at most ``tokens_per_minute``.
+        shared: Whether others use it too, and what is used is only what this process does.
     """
 
     of: str
@@ -38,6 +39,7 @@ class LimitStatus:
     requests_per_minute: int | None
     tokens: int
     tokens_per_minute: int | None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def _limit(candidate: RouteCandidate, capacity: Capacity, steady: float) -> Limi
         requests_per_minute=policy.requests_per_minute,
         tokens=tokens,
         tokens_per_minute=policy.tokens_per_minute,
+        shared=capacity.shared,
     )
 
 
@@ -234,7 +237,8 @@ def _limit_in_words(limit: LimitStatus) -> str:
         )
         if most is not None
     ]
-    return f"{'Its own limits' if limit.of == 'candidate' else 'The limits of its key'}: {', '.join(parts)}."
+    whose = "Its own limits" if limit.of == "candidate" else "The limits of its key"
+    return f"{whose}: {', '.join(parts)}{', in this process of all that share them' if limit.shared else ''}."
 
 
 def _waiting_in_words(route: Route, waiting: int) -> Iterator[str]:

@@ -22,7 +22,7 @@ HALF_OPEN = Standing(cooling_until=NOW - 10, cooled_at=NOW - 70, cooldowns_in_ro
 class Gateway:
     """One candidate, `a`, and what is known of it."""
 
-    def __init__(self, *, policy=None, limits=None, limits_of_key=None):
+    def __init__(self, *, policy=None, limits=None, limits_of_key=None, others=None):
         listed = [{"id": "a", "provider": "p", "model": "m", "priority": 10, "weight": 2, "runtime_policy": "own"}]
         queue = {"maxWaiting": 7}
         snapshot = Snapshot(
@@ -32,7 +32,7 @@ class Gateway:
             runner_policies={"own": RunnerPolicy.model_validate(policy or {})},
             runtime_policies={"own": RuntimePolicy.model_validate({"rateLimitPolicy": limits or {}})},
         )
-        self.route = compile_route(snapshot, "chat", {"p": ScriptedClient([])}, Limits())
+        self.route = compile_route(snapshot, "chat", {"p": ScriptedClient([])}, Limits(others))
         (self.candidate,) = self.route.candidates
         self.budgets, self.queue = Budgets(), Queue()
 
@@ -217,12 +217,33 @@ def test_local_limits_are_told_of_the_candidate_and_of_its_key():
     gateway.queue.take(gateway.candidate.capacities, 20, STEADY - 1)
     found = gateway.status()
     assert found.limits == (
-        LimitStatus("candidate", 1, 2, 2, 10, 0, None),
+        LimitStatus("candidate", 1, 2, 2, 10, 0, None, shared=False),
         LimitStatus("key", 1, None, 2, 20, 50, 900),
     )
     assert found.told[1:] == (
         "Its own limits: 1 of 2 calls under way, 2 of 10 requests in the last minute.",
         "The limits of its key: 2 of 20 requests in the last minute, 50 of 900 tokens in the last minute.",
+    )
+
+
+class Others:
+    """Who counts for all processes, and is asked nothing here."""
+
+    share = 1.0
+
+    def listen(self, room, share_changed):
+        pass
+
+
+def test_what_others_use_of_a_limit_is_not_known_here():
+    """So the words say of which process they speak; a limit that is not shared is this process's alone."""
+    gateway = Gateway(limits={"concurrency": 2}, limits_of_key={"concurrency": 3, "shared": False}, others=Others())
+    gateway.queue.take(gateway.candidate.capacities, 0, STEADY)
+    found = gateway.status()
+    assert [limit.shared for limit in found.limits] == [True, False]
+    assert found.told[1:] == (
+        "Its own limits: 1 of 2 calls under way, in this process of all that share them.",
+        "The limits of its key: 1 of 3 calls under way.",
     )
 
 
