@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 import socket
 import tempfile
@@ -47,6 +48,15 @@ async def _make_tables(url: str) -> None:
 def _url(server: Any, database: str) -> str:
     parts = urlsplit(server.get_uri())
     return f"postgresql://{parts.netloc}/{database}?{parts.query}"
+
+
+def signalled(postgres: Any, number: int) -> list[Any]:
+    """Every process of the server, at once."""
+    postmaster = postgres.get_postmaster_info().process
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        os.kill(process.pid, number)
+    return processes
 
 
 _numbers = itertools.count()

@@ -13,6 +13,7 @@ from standby.runner import Request, Runner, open_gateway
 from standby.runner.testing import Fail, ScriptedClient, answer
 from standby.store import Audited, Cool, Disable, Enable
 from standby.store.sql import open_sql
+from tests.conftest import signalled
 
 pytestmark = pytest.mark.anyio
 
@@ -87,15 +88,6 @@ async def written(gateway):
     state, history = gateway.runner.state, gateway.runner.history
     while list(state.writer) or list(history.writer) or gateway.runner.troubles():  # noqa: ASYNC110 - as above
         await anyio.sleep(0.01)
-
-
-def signalled(postgres, number):
-    """Every process of the server, at once."""
-    postmaster = postgres.get_postmaster_info().process
-    processes = [postmaster, *postmaster.children(recursive=True)]
-    for process in processes:
-        os.kill(process.pid, number)
-    return processes
 
 
 async def all_of(url, load, audited):

@@ -105,6 +105,11 @@ class Capacity:
         self._max_requests = _part_of(policy.requests_per_minute, share)
         self._max_tokens = _part_of(policy.tokens_per_minute, share)
 
+    @property
+    def exceeded(self) -> bool:
+        """Whether more is taken than this process may use: its share was larger then."""
+        return self.in_use > self._max_in_use or self._requests > self._max_requests or self._tokens > self._max_tokens
+
     def used(self, now: float) -> tuple[int, int]:
         """Requests and tokens of the last minute; 0 of what is not limited."""
         self._forget(now)
@@ -324,6 +329,10 @@ class Limits:
             lease.grant = answer
             for part in parts:
                 part.capacity.granted()
+            if self._share_now < 1 and any(part.capacity.exceeded for part in parts):
+                # Nobody could be asked after all, and it was taken while this process might use more than its share.
+                lease.end(used=False)
+                return Refused(max(part.capacity.free_at(part.tokens, now) for part in parts))
             return None
         lease.end(used=False)
         for part in parts:
