@@ -110,7 +110,6 @@ async def test_no_failover(written, asked):
     [
         ("POST", "/v1/audio/speech"),
         ("POST", "/v1/audio/transcriptions"),
-        ("GET", "/metrics"),
         ("GET", "/"),
     ],
 )

@@ -8,6 +8,7 @@ from tests.proxy.conftest import error_of, refused, serving
 pytestmark = pytest.mark.anyio
 
 PATHS = [
+    ("GET", "/metrics"),
     ("GET", "/admin/candidates"),
     ("POST", "/admin/candidates/primary/disable"),
     ("POST", "/admin/candidates/ghost/explode"),

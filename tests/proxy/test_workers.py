@@ -13,10 +13,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import Pipe
 
 import pytest
+from prometheus_client import parser
 
 from standby.proxy import CannotListen, CannotStart, bound_socket, supervise
 from standby.proxy._worker import Reload
@@ -95,6 +97,16 @@ class Served:
             with error:
                 return error.code, json.load(error), error.headers
 
+    def runs_by_worker(self):
+        """How many runs each worker has ended, as a new connection is told."""
+        with opener.open(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE_SECONDS) as answer:
+            families = parser.text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families if family.name == "standby_runs" for sample in family.samples]
+        told = Counter()
+        for sample in samples:
+            told[sample.labels["worker"]] += sample.value
+        return told
+
     def models(self):
         """The models as so many new connections are told."""
         return {model["id"] for _ in range(ROUNDS) for model in self.ask("/v1/models")[1]["data"]}
@@ -164,6 +176,19 @@ def test_what_an_operator_tells_one_all_do(served):
     until(lambda: {served.ask("/readyz")[0] for _ in range(ROUNDS)} == {503})
     assert served.ask("/admin/candidates/primary/enable", b"{}")[1]["status"] == "usable"
     until(lambda: {served.ask("/readyz")[0] for _ in range(ROUNDS)} == {200})
+
+
+def test_whoever_is_asked_tells_the_numbers_of_both(served):
+    """Worker by worker, and none of them grows smaller, whoever is asked next; in the end every run is counted."""
+    before = {}
+    runs = 0
+    for _ in range(ROUNDS):
+        served.ask("/v1/chat/completions", CHAT)
+        told = served.runs_by_worker()
+        assert {worker for worker, number in before.items() if told[worker] < number} == set()
+        before, runs = told, len(served.ask("/admin/runs?limit=1000")[1]["runs"])
+    until(lambda: sum(served.runs_by_worker().values()) == len(served.ask("/admin/runs?limit=1000")[1]["runs"]) >= runs)
+    assert set(served.runs_by_worker()) == {"1", "2"}
 
 
 def test_an_edit_is_one_version_for_all(served, folder):

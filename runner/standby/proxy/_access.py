@@ -78,7 +78,7 @@ class Callers:
 
 
 class Operators:
-    """Who may use the admin API: whoever has its key; without one, whoever is on this machine."""
+    """Who may use the admin API and read the metrics: whoever has its key; without one, whoever is on this machine."""
 
     def __init__(self, key: SecretStr | None) -> None:
         self._digest = None if key is None else _digest(key)
@@ -93,7 +93,7 @@ class Operators:
             if not hmac.compare_digest(self._digest, _digest(SecretStr(bearer(request)))):
                 raise _wrong_key()
         elif not _is_local(request):
-            message = "Without server.admin_key the admin API answers on loopback only, and no other site's page."
+            message = "Without server.admin_key this path answers on loopback only, and no other site's page."
             raise Refusal(403, "permission_error", "loopback_only", message)
 
 

@@ -17,6 +17,7 @@ from standby.store import Cool, Disable, Effect, Enable, InvalidConfig, Restore,
 from ._access import Operators
 from ._answers import json_answer
 from ._asked import bounded_body, invalid_body, number_of
+from ._meter import Meter
 from ._refusals import Refusal, bad_request, listed, not_found, not_yet, quoted
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -29,16 +30,18 @@ ACTIONS: Final = ("enable", "disable", "cool", "restore")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the server that embeds the admin API lends it; a path whose tool is missing answers 501.
+    """What the server that embeds the application lends it; a path of the admin API whose tool is missing answers 501.
 
     Attributes:
         reload: Reads the configuration anew, for whom and why, for the audit, and returns the version that is served;
             may raise `InvalidConfig` and `StoreError`.
         explain: Takes a question and returns the decisions; a question that makes no sense is a `ValueError`.
+        meter: Who counts for `/metrics`; one of the application's own where left out.
     """
 
     reload: Callable[[str, str], Awaitable[int]] | None = None
     explain: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    meter: Meter | None = None
 
 
 class Admin:

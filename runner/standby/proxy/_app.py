@@ -19,13 +19,13 @@ from ._admin import Admin, Tools
 from ._answers import error_answer, json_answer
 from ._asked import path_of, run_id_of
 from ._calls import JSON_ENDPOINTS, Calls
+from ._meter import Meter
 from ._refusals import Refusal, not_found, not_yet, quoted
 
 NOT_YET: Final = (
     ("/v1/messages", "POST"),
     ("/v1/messages/count_tokens", "POST"),
     ("/v1/audio/{rest:path}", "POST"),
-    ("/metrics", "GET"),
     ("/", "GET"),
 )
 """Paths of the HTTP contract that this version answers with 501."""
@@ -40,19 +40,21 @@ def create_app(runner: Runner, settings: ServerSettings | None = None, tools: To
     Args:
         runner: Who runs the requests; it is opened and closed by the caller.
         settings: Callers' keys, the admin key and the largest body; nobody needs a key where left out.
-        tools: What the admin API needs beside the runner.
+        tools: What the admin API and the metrics need beside the runner.
     """
     settings = settings or ServerSettings()
-    callers = Callers(settings.keys)
+    tools = tools or Tools()
+    callers, operators = Callers(settings.keys), Operators(settings.admin_key)
     calls = Calls(runner, callers, settings.max_body_bytes)
     models = Models(runner, callers)
-    admin = Admin(runner, Operators(settings.admin_key), tools or Tools())
+    admin = Admin(runner, operators, tools)
     routes = [
         *(Route(f"/v1/{path}", calls.endpoint(path), methods=["POST"]) for path in JSON_ENDPOINTS),
         Route("/v1/models", models.listed, methods=["GET"]),
         Route("/v1/models/{model:path}", models.one, methods=["GET"]),
         Route("/healthz", _alive, methods=["GET"]),
         Route("/readyz", _ready(runner), methods=["GET"]),
+        Route("/metrics", _metrics(operators, tools.meter or Meter(runner)), methods=["GET"]),
         *admin.routes(),
         *(Route(path, _not_yet, methods=[method]) for path, method in NOT_YET),
     ]
@@ -105,6 +107,17 @@ def _ready(runner: Runner) -> Callable[[Request], Awaitable[Response]]:
         store = " ".join(trouble.told for trouble in troubles) or "ok"
         told = {"ready": ready, "store": store, "troubles": troubles, "usable_candidates": usable}
         return json_answer(told, 200 if ready else 503)
+
+    return handle
+
+
+def _metrics(operators: Operators, meter: Meter) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        operators.check(request)
+        from ._metrics import exposition  # noqa: PLC0415 - a server that is not asked does not wait for the library
+
+        content, media_type = exposition(await meter.read(), request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": media_type})
 
     return handle
 

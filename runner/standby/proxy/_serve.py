@@ -24,6 +24,7 @@ from ._admin import Tools
 from ._app import create_app
 from ._follow import follow
 from ._head import Protocol
+from ._meter import Meter
 
 DRAIN_SECONDS: Final = 600
 """How long runs that are under way may take to end after SIGTERM: as long as a run may take by default."""
@@ -94,9 +95,11 @@ def copy_beside(config: str | os.PathLike[str]) -> str:
     return f"{os.fspath(config)}.last-good.yaml"
 
 
-def tools_of(gateway: Gateway, reload: Callable[[str, str], Awaitable[int]], explain: Explain | None) -> Tools:
-    """What the admin API of an open gateway needs beside its runner."""
-    return Tools(reload, None if explain is None else lambda asked: explain(gateway, asked))
+def tools_of(
+    gateway: Gateway, reload: Callable[[str, str], Awaitable[int]], explain: Explain | None, meter: Meter | None = None
+) -> Tools:
+    """What the application of an open gateway needs beside its runner."""
+    return Tools(reload, None if explain is None else lambda asked: explain(gateway, asked), meter)
 
 
 def settings_of(document: Document, where: str, *, host: str | None, port: int | None) -> ServerSettings:

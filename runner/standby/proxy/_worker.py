@@ -23,6 +23,7 @@ from standby.store import InvalidConfig, StoreError, read
 
 from ._app import create_app
 from ._follow import follow, take
+from ._meter import Meter
 from ._serve import Explain, run_server, tools_of
 
 log = logging.getLogger("standby.proxy")
@@ -77,6 +78,7 @@ class Task:
         last_good: The file of the last good copy, where it may be started from.
         listening: The number of the inherited socket to serve.
         family: That socket's address family.
+        boards: The numbers of the inherited files in which the workers publish their readings, in their order.
     """
 
     number: int
@@ -87,6 +89,7 @@ class Task:
     last_good: str | None
     listening: int
     family: int
+    boards: tuple[int, ...]
 
 
 class Orphan(Exception):
@@ -182,8 +185,11 @@ async def _serve(parent: Parent, explain: Explain | None) -> None:
             known = task.document if task.imports else None
             tasks.start_soon(follow, task.config, partial(reload, "file", "edited"), known)
             tasks.start_soon(parent.heed, reload)
-            app = create_app(gateway.runner, gateway.document.server, tools_of(gateway, reload_all, explain))
+            meter = Meter(gateway.runner, task.boards, task.number)
+            tasks.start_soon(meter.keep_publishing)
+            app = create_app(gateway.runner, gateway.document.server, tools_of(gateway, reload_all, explain, meter))
             await run_server(app, listening, lambda _: parent.tell("listens"))
+            meter.publish()
             tasks.cancel_scope.cancel()
 
 

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from standby.store import Document, Finding, InvalidConfig, parse, read
 
+from ._meter import new_board
 from ._serve import SIGNALS, CannotListen, address_of, bound_socket, copy_beside, print_at_once, settings_of
 from ._worker import Failure, Order, Reload, Report, Task
 
@@ -171,6 +172,7 @@ class Workers:
         self._plan = plan
         self._signals = signals
         self._say = say
+        self._boards = tuple(new_board() for _ in range(plan.workers))
         self._alive: dict[int, Worker] = {}
         self._due = dict.fromkeys(range(1, plan.workers + 1), time.monotonic())
         self._delays = dict.fromkeys(self._due, 0.0)
@@ -218,7 +220,7 @@ class Workers:
         # At first the port is listened on from the start: a second server that is started meanwhile by mistake must be
         # refused. Later nobody is to wait for a worker that is not there yet, when others are.
         with its, bound_socket(plan.host, port, shared=True, listens=not again) as listening:
-            inherited = its.fileno(), listening.fileno()
+            inherited = its.fileno(), listening.fileno(), *self._boards
             # A session of its own, as Ctrl-C is the parent's to hear: it says to each what that means.
             process = subprocess.Popen(  # noqa: S603 - our own command
                 [*plan.command, str(its.fileno())],
@@ -237,6 +239,7 @@ class Workers:
                 last_good=plan.last_good,
                 listening=listening.fileno(),
                 family=listening.family,
+                boards=self._boards,
             )
             with suppress(OSError):  # it is dead already, and its pipe will say so
                 pipe.send(task)

@@ -7,7 +7,7 @@ next step after a failure and at the end of the run, however it ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -46,6 +46,7 @@ class Driver:
         self.budgets = Budgets()
         self.latencies = Latencies()
         self.alarms = Alarms(clock.steady)
+        self.listeners: list[Callable[[RunRecord], None]] = []
         self._recovery = Recovery(state.standing)
         self._state = state
         self._history = history
@@ -101,6 +102,8 @@ class Driver:
         finally:
             run.record.ended_at = run.timeline.now()
             self._history.add(LazyRecord(run.record))
+            for listener in self.listeners:
+                listener(run.record)
 
     async def give_back(self, run: Run, held: Held) -> None:
         """End the lease of local capacity and return the probe, as far as they are still held."""

@@ -427,7 +427,8 @@ class Plan:
         tries = self._over(call, refund=True)
         if self._shared.budgets.owing:
             self._shared.budgets.succeeded(candidate.domains.all())
-        self.record.tries.append(Try(candidate.id, tries, began_at, now, effects=effects, hedge=call.hedge))
+        tried = Try(candidate.id, tries, began_at, now, effects=effects, hedge=call.hedge)
+        self.record.tries.append(tried._replace(content_at=now) if self._streamed else tried)
         self.record.candidate = candidate.id
         self._finish(DELIVER)
         return effects

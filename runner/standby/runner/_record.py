@@ -76,6 +76,7 @@ class Try(NamedTuple):
         observed: What a policy that only observes would have decided.
         refusal: Why a retry that was decided on was not paid for by the retry budget.
         hedge: Whether it was made beside another try that was still silent.
+        content_at: When the run committed to its stream; `None` where it did not.
     """
 
     candidate: str
@@ -92,6 +93,7 @@ class Try(NamedTuple):
     observed: Decisions | None = None
     refusal: RetryDecision | None = None
     hedge: bool = False
+    content_at: float | None = None
 
     @property
     def outcome(self) -> str:
@@ -194,6 +196,8 @@ def _try_as_dict(tried: Try, began_at: float) -> dict[str, Any]:
         "took_ms": round((tried.ended_at - tried.began_at) * 1000, 3),
         "outcome": tried.outcome,
     }
+    if tried.content_at is not None:
+        told["content_after_ms"] = round((tried.content_at - began_at) * 1000, 3)
     if tried.hedge:
         told["hedge"] = True
     if tried.abandoned and tried.why:

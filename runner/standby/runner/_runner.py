@@ -244,6 +244,13 @@ class Runner:
             taken = refused
         return Refused(self._clock.epoch() + taken.free_at - self._clock.steady())
 
+    def on_end(self, listener: Callable[[RunRecord], None]) -> None:
+        """Have ``listener`` told of every run that is over from now on, however it ended, by its complete record.
+
+        It is called before the run's caller has the answer: it must be quick, and must not raise.
+        """
+        self._driver.listeners.append(listener)
+
     def route(self, model: str) -> Route:
         """The candidates of ``model`` with their compiled policies, at the newest version of the catalog.
 

@@ -117,6 +117,11 @@ class SharedState(ABC):
         return self._engine.since(PART, POLL, LIMITS)
 
     @property
+    def pending(self) -> int:
+        """How many changes wait to be written."""
+        return self.writer.pending
+
+    @property
     def dropped(self) -> int:
         """How many changes were given up before they could be written; this process knows them all the same."""
         return self.writer.dropped

@@ -57,6 +57,11 @@ class SqlHistory:
         return self._file.since(PART)
 
     @property
+    def pending(self) -> int:
+        """How many records and lines of the audit wait to be written."""
+        return self.writer.pending
+
+    @property
     def dropped(self) -> int:
         """How many records were given up before they could be written."""
         return self.writer.dropped

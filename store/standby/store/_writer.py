@@ -73,6 +73,11 @@ class Writer(Generic[Item]):
         return self._closing.is_set()
 
     @property
+    def pending(self) -> int:
+        """How many items wait to be written."""
+        return len(self._pending)
+
+    @property
     def trouble(self) -> str | None:
         """Why nothing is written at present."""
         return self._engine.trouble(self._part)
