@@ -170,6 +170,7 @@ async def test_how_long_a_run_took():
     assert histogram(told, "run_duration_seconds", "chat") == (1, pytest.approx(5.5), 10.0)
     assert histogram(told, "attempt_duration_seconds", "chat backup") == (1, pytest.approx(2), 2.5)
     assert [*told["attempt_duration_seconds_count"]] == ["chat backup"]
+    assert "time_to_first_content_seconds_count" not in told  # only a stream has one
 
 
 async def test_how_long_the_first_content_of_a_stream_took():
@@ -253,6 +254,18 @@ async def test_what_a_failure_leaves_behind():
     assert after["candidate_effective_priority"] == {"chat primary": 140, "chat backup": 101}
     assert before["candidate_retry_budget_tokens"] == {"chat primary": 50, "chat backup": 50}
     assert after["candidate_retry_budget_tokens"] == {"chat primary": 36, "chat backup": 50}
+
+
+async def test_of_several_retry_budgets_the_poorest_is_told():
+    """A retry is paid for by the domain that the failure concerns: here once by the candidate, once by its key."""
+    scopes = {"scopes": {"auth_error": "credential"}, "retryBudget": {"capacity": 50}}
+    denied = Fail("auth_failed", "no", status=401, retryable=True, work="rejected")
+    async with serving({"primary": [DOWN, denied, DOWN]}, policy=scopes, retry={"maxAttempts": 3}) as proxy:
+        await proxy.chat()
+        left = proxy.runner.statuses()[0].retry_budget
+        told = await scraped(proxy)
+    assert sorted(left.values()) == [36, 45]
+    assert told["candidate_retry_budget_tokens"] == {"chat primary": 36}
 
 
 async def test_a_retry_budget_that_is_off_is_not_told():
