@@ -2,8 +2,9 @@
 
 Off: no limit, no hedge, nothing remembered of any candidate. On: limits of the candidate and of its key, a retry budget
 that owes, and candidates that have been cooled and are demoted; and all of that with a hedge by a percentile, which
-models ask for one by one, and which pays for a timer and for remembering how long answers took. Blocks alternate, and
-what is compared is the median of the ratios, pair by pair: the machine's speed drifts.
+models ask for one by one, and which pays for a timer and for remembering how long answers took. Counting for `/metrics`,
+which is the server's, is measured alone. Blocks alternate, and what is compared is the median of the ratios, pair by
+pair: the machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 
 import orjson
 
+from standby.proxy._meter import Meter
 from standby.runner import Body, Request, Runner
 from standby.store import Cool, Demote, MemoryCatalog, Succeeded
 from tests.bench.loopback import provider
@@ -23,6 +25,7 @@ IN_FLIGHT = 32
 REQUESTS = 480
 BLOCKS = 15
 TARGET = 1.15
+COUNTED_TARGET = 1.06
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "Is all well? " * 20}], "max_tokens": 100}
 CONTENT = orjson.dumps(BODY)
 WIDE = {"requestsPerMinute": 10_000_000, "tokensPerMinute": 1_000_000_000, "concurrency": 1000}
@@ -86,27 +89,30 @@ async def measure(url):
     rows = []
     async with (
         Runner(catalog(url, on=False)) as off,
+        Runner(catalog(url, on=False)) as counted,
         Runner(catalog(url, on=True)) as on,
         Runner(catalog(url, on=True, hedged=True)) as hedged,
     ):
         await remember_much(on)
         await remember_much(hedged)
+        Meter(counted)
         for block in range(BLOCKS + 1):
-            row = [await milliseconds_each(runner) for runner in (off, on, hedged)]
+            row = [await milliseconds_each(runner) for runner in (off, counted, on, hedged)]
             if block:  # the first opens connections and imports
                 rows.append(row)
     return rows
 
 
 def test_a_first_try_that_succeeds_pays_for_no_feature():
-    """All features on, hedges too, cost at most 1.15 times a run without."""
+    """All features on, hedges too, cost at most 1.15 times a run without; counting it for `/metrics` hardly anything."""
     with provider() as url:
         rows = asyncio.run(measure(url))
-    on = statistics.median(on / off for off, on, _ in rows)
-    hedged = statistics.median(hedged / off for off, _, hedged in rows)
+    ratios = [[cost / row[0] for cost in row] for row in rows]
+    _, counted, on, hedged = medians = [statistics.median(column) for column in zip(*ratios, strict=True)]
     costs = [statistics.median(column) for column in zip(*rows, strict=True)]
     print("\n\nCPU of a run\n")
-    for name, cost, ratio in zip(("off", "all on", "all on, hedged"), costs, (1, on, hedged), strict=True):
+    for name, cost, ratio in zip(("off", "off, counted", "all on", "all on, hedged"), costs, medians, strict=True):
         print(f"{name:20}{cost:8.3f} ms{ratio:8.2f} x")
+    assert counted <= COUNTED_TARGET
     assert on <= TARGET
     assert hedged <= TARGET

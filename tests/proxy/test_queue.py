@@ -143,6 +143,7 @@ async def test_limits():
         "requests_per_minute": 60,
         "tokens": 0,
         "tokens_per_minute": None,
+        "shared": False,
     }
     assert of_key == {
         "of": "key",
@@ -151,6 +152,7 @@ async def test_limits():
         "requests": 0,
         "requests_per_minute": None,
         "tokens_per_minute": 1000,
+        "shared": False,
     }
     assert [limit["of"] for limit in of_backup] == ["candidate"]
 

@@ -45,6 +45,19 @@ async def test_there_is_no_wait_before_a_failover():
     assert anyio.current_time() == began
 
 
+async def test_whoever_asked_to_is_told_of_every_run_that_is_over():
+    """By its complete record, before its caller has the answer, and however it ended: answered, failed, abandoned."""
+    gate = gateway({"a": [answer(), REFUSED, Slow(60)]})
+    told = []
+    gate.runner.on_end(lambda record: told.append((record.ending, record.ended_at - record.began_at)))
+    await gate.ask()
+    with pytest.raises(RunFailed):
+        await gate.ask()
+    with anyio.move_on_after(2):
+        await gate.ask()
+    assert told == [("answered", 0), ("stopped", 0), ("abandoned", 2)]
+
+
 async def test_a_stop_decision_ends_the_run():
     """A failure that the client calls final, and no policy overrules, is not taken to anybody else."""
     gate = gateway({"a": [REFUSED], "b": []})

@@ -35,6 +35,15 @@ async def test_the_events_of_the_first_candidate_with_content_are_the_answer():
     assert record.usage.output_tokens == 10
 
 
+async def test_the_record_tells_when_the_first_content_came():
+    """Of the try that had it, in milliseconds from the beginning of the run; the try itself lasts until the end."""
+    gate = gateway({"a": [Streamed(2, CUT)], "b": [Streamed("", 3, "Hel", 4, "lo")]})
+    _, record = await stream(gate)
+    first, second = record.as_dict()["tries"]
+    assert "content_after_ms" not in first
+    assert (second["after_ms"], second["content_after_ms"], second["took_ms"]) == (2000, 5000, 7000)
+
+
 @pytest.mark.parametrize(
     "failure", [DOWN, Streamed(CUT), Streamed("", CUT), Streamed("", 1, CUT), ValueError("broken")]
 )
