@@ -241,7 +241,7 @@ async def test_a_slow_answer_moves_no_clock(valkey_url):
     looks = itertools.count()
     server = ValkeyServer(valkey_url)
     await server.look_at_the_clock(lambda: time.time() - (1.0 if next(looks) == 0 else 0.0))
-    await server.client.aclose()
+    await server.aclose()
     assert server.ahead_seconds == 0.0
 
 

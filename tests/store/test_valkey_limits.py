@@ -61,9 +61,9 @@ async def open_process(valkey_url):
     """Opens processes, and closes them."""
     async with AsyncExitStack() as stack:
 
-        async def opened(**options):
-            server = ValkeyServer(valkey_url)
-            stack.push_async_callback(server.client.aclose)
+        async def opened(url=valkey_url, **options):
+            server = ValkeyServer(url)
+            stack.push_async_callback(server.aclose)
             process = Process(server, **options)
             stack.push_async_callback(process.limits.close)
             await process.take(RateLimitPolicy(), key="hello")
@@ -289,6 +289,28 @@ async def test_what_was_done_without_the_server_counts_when_it_is_back(open_proc
     assert not isinstance(await other.take(ONE_AT_A_TIME, key="given back meanwhile"), Full)
     assert isinstance(await other.take(ONE_AT_A_TIME, key="taken meanwhile"), Full)
     assert [isinstance(await other.take(FIVE_A_MINUTE), Full) for _ in range(3)] == [False, False, True]
+
+
+async def test_what_is_given_back_is_not_given_back_again_where_the_answer_was_lost(open_process, valkey, valkey_door):
+    """The server heard it the first time: it is not asked again, but told the whole account when it answers again."""
+    door, url = valkey_door
+    await door.open()
+    process = await open_process(url=url)
+    two_at_a_time = RateLimitPolicy.model_validate({"concurrency": 2})
+    first, _ = await process.take(two_at_a_time), await process.take(two_at_a_time)
+
+    def out():
+        return int(valkey.client().hget(f"{{test}}:limit:{KEY}", f"out:{process.limits._me}") or 0)
+
+    door.delay_seconds = 3  # longer than anybody waits for an answer
+    first.end(used=True)
+    with anyio.fail_after(AT_ONCE_SECONDS):
+        while out() == 2:  # noqa: ASYNC110 - the server does not tell
+            await anyio.sleep(0.01)
+    door.delay_seconds = 0
+    await process.take(RateLimitPolicy(), key="after that")
+    await process.until_share(1)
+    assert out() == 1
 
 
 async def test_every_key_expires(two, valkey):

@@ -102,20 +102,35 @@ class _Put:
     changes: Mapping[str, Standing]
 
 
+def _connected(url: str, *, tries_again: int) -> Any:
+    scheme, _, rest = url.partition("://")
+    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        f"{scheme.replace('valkey', 'redis')}://{rest}",
+        socket_timeout=_SOCKET_SECONDS,
+        socket_connect_timeout=_SOCKET_SECONDS,
+        decode_responses=True,
+        retry=Retry(NoBackoff(), tries_again),
+    )
+
+
 class ValkeyServer(Engine):
-    """The connections to one server, and how far its clock is from ours."""
+    """The connections to one server, and how far its clock is from ours.
+
+    Attributes:
+        client: For what may be asked twice, where the first answer was lost.
+        client_that_asks_once: For what may not.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(StoreUrl(url).hidden)
-        scheme, _, rest = url.partition("://")
-        self.client: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            f"{scheme.replace('valkey', 'redis')}://{rest}",
-            socket_timeout=_SOCKET_SECONDS,
-            socket_connect_timeout=_SOCKET_SECONDS,
-            decode_responses=True,
-            retry=Retry(NoBackoff(), 1),  # for a pooled connection that a restart has closed
-        )
+        self.client = _connected(url, tries_again=1)  # for a pooled connection that a restart has closed
+        self.client_that_asks_once = _connected(url, tries_again=0)
         self.ahead_seconds = 0.0
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.client.aclose()
+        await self.client_that_asks_once.aclose()
 
     def is_trouble(self, error: BaseException) -> bool:
         """Whether the server is at fault, so that trying later may do."""
@@ -232,7 +247,7 @@ class ValkeyState(SharedState):
         except (failures.RedisError, OSError) as error:
             refuses = isinstance(error, failures.AuthenticationError) or not self._server.is_trouble(error)
             if self._required or refuses:
-                await self._server.client.aclose()
+                await self._server.aclose()
                 raise StoreError(f"{self._server.words(error)}: start it, or correct store.state_url") from error
             for part in (POLL, PART):
                 self._server.enter_trouble(part, error)
@@ -254,7 +269,7 @@ class ValkeyState(SharedState):
                 await self._follower
         await self.writer.close()
         await self.limits.close()
-        await self._server.client.aclose()
+        await self._server.aclose()
 
     # -- what others change --------------------------------------------------------------------------------------
 

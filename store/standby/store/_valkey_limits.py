@@ -145,7 +145,9 @@ class ValkeyLimits:
         self._wait_seconds = wait_seconds
         self._alive_seconds = alive_seconds
         self._steady = steady
-        self._script = server.client.register_script(_BATCH)
+        # Asked again after a lost answer it would take, or give back, what it took or gave back already; what is lost
+        # is made good by telling the whole account.
+        self._script = server.client_that_asks_once.register_script(_BATCH)
         self._me = secrets.token_hex(6)
         self._numbers = count(1)
         self._accounts: dict[str, _Account] = {}
