@@ -1,6 +1,7 @@
 """Several workers on one port: whoever is scraped tells what all of them have, and nothing ever jumps back."""
 
 import os
+import tempfile
 import time
 from contextlib import ExitStack, asynccontextmanager
 
@@ -123,3 +124,16 @@ async def test_fewer_numbers_than_before():
         told = await workers.told_by(2)
     assert "runs_total" not in told
     assert told["worker_up"] == {"1": 1, "2": 1}
+
+
+@pytest.mark.parametrize("platform", ["Linux", "another"])
+def test_a_board_has_no_name(platform, monkeypatch, tmp_path):
+    """So it is gone with the last process that has it, also where it must be a file; and nothing is left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if platform == "another":
+        monkeypatch.delattr(os, "memfd_create")
+    board = new_board()
+    os.pwrite(board, b"told", 0)
+    assert os.pread(board, 100, 0) == b"told"
+    assert list(tmp_path.iterdir()) == []
+    os.close(board)

@@ -19,7 +19,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Final
 
 import anyio
@@ -44,7 +43,7 @@ def new_board() -> int:
     """A file without a name for what a worker publishes; it is gone with the last process that has it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("standby-metrics")
-    with closing(tempfile.TemporaryFile()) as file:
+    with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
