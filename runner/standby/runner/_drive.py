@@ -213,16 +213,13 @@ class Driver:
     async def _wait(self, run: Run, wait: Wait) -> None:
         await self.give_back(run, run.held)
         timeline = run.timeline
-        if wait.for_health and (awaited := run.plan.awaited(timeline.now())).candidates:
+        if (awaited := run.plan.awaited(timeline.now())).candidates:
             with self._in_line(run, awaited) as waiter:
                 await self._until_woken(waiter, timeline, awaited.latest)
             return
         generation = self._state.generation
         with anyio.CancelScope(deadline=timeline.deadline(wait.until)):
-            if wait.for_health:
-                await self._state.changed(generation)
-            else:
-                await anyio.sleep_forever()
+            await self._state.changed(generation)
 
     @contextmanager
     def _in_line(self, run: Run, awaited: Awaited) -> Generator[Waiter]:

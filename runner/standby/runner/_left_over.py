@@ -121,7 +121,7 @@ class LeftOver:
             self._health_wait_until = min(latest, now + self._route.queue.max_wait_seconds)
         if now >= self._health_wait_until or (not probing and min(untils) >= self._health_wait_until):
             return GiveUp(ending, retry_after)
-        return Wait(min(*untils, self._health_wait_until), for_health=True)
+        return Wait(min(*untils, self._health_wait_until))
 
     def awaited(self, now: float) -> Awaited:
         """Whom the run waits for, beside local capacity."""

@@ -33,6 +33,7 @@ from ._decisions import Decisions, RetryDecision
 from ._failure import failure_of, local_failure
 from ._health import (
     MIN_COOLDOWN_SECONDS,
+    USABLE,
     Availability,
     FailedTry,
     availability,
@@ -116,7 +117,7 @@ class Plan:
             if found.verdict not in ("usable", "probe"):
                 self._pass_by(candidate, found, now)
             elif now < self._not_before:
-                return Wait(self._not_before, for_health=True)
+                return Wait(self._not_before)
             elif self._is_worth_it(candidate, now):
                 return self._call(candidate, found, now)
         return self._end
@@ -184,11 +185,15 @@ class Plan:
         """Pay for a try of somebody who shares a domain with what failed in this run; or why that is refused."""
         for domain in candidate.domains.all():
             if (work := self._failed_domains.get(domain)) is not None:
-                paid = self._shared.budgets.take(domain, work, candidate.retry_budget)
-                if isinstance(paid, RetryDecision):
-                    return paid
-                self._extra = paid
-                return None
+                return self._pay(domain, work, candidate)
+        return None
+
+    def _pay(self, domain: str, work: Work, candidate: RouteCandidate) -> RetryDecision | None:
+        """Pay for the next call, of ``candidate``; or why that is refused."""
+        paid = self._shared.budgets.take(domain, work, candidate.retry_budget)
+        if isinstance(paid, RetryDecision):
+            return paid
+        self._extra = paid
         return None
 
     def _skip(self, candidate: RouteCandidate, reason: str, cause: str, now: float, until: float = 0.0) -> None:
@@ -230,14 +235,12 @@ class Plan:
             return None
         # Whoever is silent pays: that work goes on, and may be billed as well.
         silent = self._under_way[-1].candidate.domains.candidate
-        paid = self._shared.budgets.take(silent, "unknown", candidate.retry_budget)
-        if isinstance(paid, RetryDecision):
-            self._skip(candidate, "budget", f"no hedge: {paid.reason} ({paid.match})", now)
+        if refusal := self._pay(silent, "unknown", candidate):
+            self._skip(candidate, "budget", f"no hedge: {refusal.reason} ({refusal.match})", now)
             self._order = iter(rest)
             return None
         self._hedges += 1
-        self._extra = paid
-        return self._call(candidate, availability(candidate, self._standing_of, now), now, hedge=True)
+        return self._call(candidate, USABLE, now, hedge=True)
 
     def _may_hedge(self, other: RouteCandidate, now: float) -> bool:
         return (
@@ -317,7 +320,7 @@ class Plan:
             if leaves_out(candidate, effects):
                 # What it just did leaves it out: a wait for its next try would be a wait before a failover.
                 why = "this failure leaves it out"
-            elif refusal := self._pay_for_retry(domain, failure, candidate):
+            elif refusal := self._pay(domain, failure.work, candidate):
                 why = f"{refusal.reason} ({refusal.match})"
             if why:
                 wait_seconds = None
@@ -361,7 +364,7 @@ class Plan:
 
     def report_refused(self, call: Call, free_at: float, now: float) -> None:
         """Our own limit left no capacity for the call; ``free_at`` is when there may be some."""
-        self._not_made(call)
+        self._ended(call, refund=True)
         failure = local_failure()
         decisions = decide(call.candidate.rules, failure.info, retryable=True, local=True)
         self._left_over.at_limit(call.candidate, free_at)
@@ -381,7 +384,7 @@ class Plan:
 
     def report_probed_elsewhere(self, call: Call, now: float) -> None:
         """The probe was not to be had: another run holds it, or the candidate is cooling again."""
-        self._not_made(call)
+        self._ended(call, refund=True)
         until = probe_held_until(call.probe, self._standing_of)
         seen = call.probe if until > now else ()
         until = max(until, now + MIN_COOLDOWN_SECONDS)
@@ -394,7 +397,7 @@ class Plan:
 
     def report_not_made(self, call: Call) -> None:
         """The call was not made after all; its candidate comes up again as if it had not been asked for."""
-        self._not_made(call)
+        self._ended(call, refund=True)
         self._admitted = False
         if call.hedge:
             self._order = chain((call.candidate,), self._order)
@@ -448,28 +451,19 @@ class Plan:
     def _over(self, call: Call, *, refund: bool) -> int:
         """A call is over; returns which try of its candidate it was."""
         self._admitted = False
-        self._under_way.remove(call)
-        if call.extra is not None:
-            self._shared.budgets.end(call.extra, refund=refund)
+        self._ended(call, refund=refund)
         self._tries[call.candidate] = tries = self._tries.get(call.candidate, 0) + 1
         return tries
 
-    def _not_made(self, call: Call) -> None:
+    def _ended(self, call: Call, *, refund: bool) -> None:
         self._under_way.remove(call)
         if call.extra is not None:
-            self._shared.budgets.end(call.extra, refund=True)
+            self._shared.budgets.end(call.extra, refund=refund)
 
     def _give_extra_back(self) -> None:
         extra, self._extra = self._extra, None
         if extra is not None:
             self._shared.budgets.end(extra, refund=True)
-
-    def _pay_for_retry(self, domain: str, failure: Failure, candidate: RouteCandidate) -> RetryDecision | None:
-        paid = self._shared.budgets.take(domain, failure.work, candidate.retry_budget)
-        if isinstance(paid, RetryDecision):
-            return paid
-        self._extra = paid
-        return None
 
     def _wait_before_retry(
         self, candidate: RouteCandidate, tries: int, decisions: Decisions, failure: Failure, now: float

@@ -38,10 +38,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait until then; where ``for_health``, or until any standing changes."""
+    """Wait until then, or until any standing changes."""
 
     until: float
-    for_health: bool = False
 
 
 @dataclass(frozen=True, slots=True)

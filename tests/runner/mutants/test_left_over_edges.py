@@ -65,7 +65,7 @@ class Left:
 
 def test_the_earliest_is_waited_for():
     """It is the first that may be called."""
-    assert Left().pass_by(a=cooling(50.0), b=cooling(40.0)).next(NOW) == Wait(40.0, for_health=True)
+    assert Left().pass_by(a=cooling(50.0), b=cooling(40.0)).next(NOW) == Wait(40.0)
 
 
 def test_what_ends_after_the_longest_wait_is_not_waited_for():
@@ -74,7 +74,7 @@ def test_what_ends_after_the_longest_wait_is_not_waited_for():
     assert over.next(NOW) == GiveUp("unavailable", 15.0)
 
 
-@pytest.mark.parametrize(("until", "step"), [(39.0, Wait(39.0, for_health=True)), (40.0, GiveUp("unavailable", 10.0))])
+@pytest.mark.parametrize(("until", "step"), [(39.0, Wait(39.0)), (40.0, GiveUp("unavailable", 10.0))])
 def test_what_ends_with_the_longest_wait_is_not_waited_for(until, step):
     """Its end would be too late by nothing, but too late."""
     assert Left(maxWaitSeconds=10).pass_by(a=cooling(until), b=cooling(90.0)).next(NOW) == step
@@ -83,25 +83,25 @@ def test_what_ends_with_the_longest_wait_is_not_waited_for(until, step):
 def test_the_longest_wait_is_counted_from_its_begin():
     """To look again does not make it longer."""
     over = Left(maxWaitSeconds=10).pass_by(a=cooling(35.0), b=cooling(90.0))
-    assert over.next(NOW) == Wait(35.0, for_health=True)
-    assert over.next(34.0) == Wait(35.0, for_health=True)
+    assert over.next(NOW) == Wait(35.0)
+    assert over.next(34.0) == Wait(35.0)
     left = Left(maxWaitSeconds=10)
     over = left.pass_by(a=probed(60.0), b=cooling(90.0))
-    assert over.next(NOW) == Wait(40.0, for_health=True)
-    assert over.next(39.0) == Wait(40.0, for_health=True)
+    assert over.next(NOW) == Wait(40.0)
+    assert over.next(39.0) == Wait(40.0)
     assert over.next(40.0) == GiveUp("unavailable", 20.0)
 
 
 def test_no_wait_leaves_too_little_time_for_a_call():
     """The deadline, less what a call needs, bounds it."""
     over = Left(deadline=45.0, useful=5.0).pass_by(a=probed(60.0), b=cooling(90.0))
-    assert over.next(NOW) == Wait(40.0, for_health=True)
+    assert over.next(NOW) == Wait(40.0)
 
 
 def test_a_probe_of_another_run_is_waited_for_though_its_lease_ends_late():
     """It may answer before that."""
     over = Left(maxWaitSeconds=10).pass_by(a=probed(60.0), b=cooling(90.0))
-    assert over.next(NOW) == Wait(40.0, for_health=True)
+    assert over.next(NOW) == Wait(40.0)
 
 
 def test_who_is_disabled_is_not_waited_for():
@@ -134,7 +134,7 @@ def test_a_recovery_is_awaited_as_long_as_the_run_waits_for_nothing_else():
     left = Left(maxWaitSeconds=10)
     over = left.pass_by(a=cooling(35.0), b=cooling(90.0))
     assert over.awaited(NOW) == Awaited((left.a, left.b), 35.0, math.inf)
-    assert over.next(NOW) == Wait(35.0, for_health=True)
+    assert over.next(NOW) == Wait(35.0)
     assert over.awaited(NOW) == Awaited((left.a, left.b), 35.0, 40.0)
     over.at_limit(left.a, 65.0)
     assert over.awaited(NOW) == Awaited((left.a, left.b), 35.0, math.inf)
@@ -170,7 +170,7 @@ def test_a_lease_that_was_refused_though_nobody_was_seen_to_hold_it_is_asked_for
     over.passed_by(left.a, Availability("probing", 45.0))
     assert (over.next(now) == [left.a]) is turn
     if not turn:
-        assert over.next(now) == Wait(45.0, for_health=True)
+        assert over.next(now) == Wait(45.0)
 
 
 def test_a_lease_that_was_given_back_is_asked_for_at_once():

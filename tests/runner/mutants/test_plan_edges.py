@@ -100,7 +100,7 @@ def test_a_wait_for_the_next_try_ends_when_a_standing_changes():
     """The candidate may be left out meanwhile, and then the run goes on at once."""
     run = Run("a@p", retry={"backoff": {"initialSeconds": 2, "jitter": "none"}})
     run.fail(DOWN)
-    assert run.plan.step(NOW) == Wait(NOW + 2, for_health=True)
+    assert run.plan.step(NOW) == Wait(NOW + 2)
 
 
 def test_a_run_that_waits_to_try_again_waits_for_nobody_to_recover():
@@ -108,7 +108,7 @@ def test_a_run_that_waits_to_try_again_waits_for_nobody_to_recover():
     run = Run("a@p", "b@q", retry={"backoff": {"initialSeconds": 2, "jitter": "none"}})
     run.held[A] = COOLING
     run.fail(DOWN)
-    assert run.plan.step(NOW) == Wait(NOW + 2, for_health=True)
+    assert run.plan.step(NOW) == Wait(NOW + 2)
     assert run.plan.awaited(NOW) == NOBODY
 
 
@@ -116,7 +116,7 @@ def test_a_hint_as_long_as_the_longest_wait_is_waited_for():
     """Only a longer one sends the run to the next candidate."""
     run = Run("a@p", retry={"backoff": {"initialSeconds": 0, "maxSeconds": 6}})
     run.fail(ClientError("server_error", status=500, retryable=True, hint=6.0))
-    assert run.plan.step(NOW) == Wait(NOW + 6 * 1.05, for_health=True)
+    assert run.plan.step(NOW) == Wait(NOW + 6 * 1.05)
 
 
 @pytest.mark.parametrize(("seconds", "did"), [(3.0, "next"), (3.1, "retry")])
@@ -355,7 +355,7 @@ def test_a_lease_that_was_refused_is_asked_for_at_once_only_where_somebody_was_s
     run.plan.report_probed_elsewhere(call, NOW)
     run.held[A] = HALF_OPEN
     if not at_once:
-        assert run.plan.step(NOW) == Wait(NOW + 1, for_health=True)
+        assert run.plan.step(NOW) == Wait(NOW + 1)
     assert run.call(NOW if at_once else NOW + 1).probe == (A,)
 
 
