@@ -79,7 +79,7 @@ class Recovery:
         self._lines: dict[frozenset[RouteCandidate], _Line] = {}
         self._standing_of = standing_of
 
-    def join(self, awaited: Awaited, now: float, *, again: bool = False) -> Waiter:
+    def join(self, awaited: Awaited, now: float, *, again: bool) -> Waiter:
         """Wait for those of whom the run may call nobody now; in front where it comes ``again``, from a turn."""
         key = frozenset(awaited.candidates)
         line = self._lines.get(key)
