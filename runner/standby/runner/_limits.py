@@ -123,8 +123,7 @@ class Capacity:
         """
         if self.in_use >= self._max_in_use or (self._contended and self._asking):
             return math.inf
-        at = self._room_at(tokens, now)
-        return max(at, self._not_before) if self._contended else at
+        return max(self._room_at(tokens, now), self._not_before)
 
     def _room_at(self, tokens: int, now: float) -> float:
         if self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
