@@ -7,7 +7,9 @@ import itertools
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +59,20 @@ def signalled(postgres: Any, number: int) -> list[Any]:
     for process in processes:
         os.kill(process.pid, number)
     return processes
+
+
+def start_again(server: Any) -> None:
+    """Start a PostgreSQL server that was stopped or killed; where its machine is busy that takes more than one try."""
+    for tries_left in range(10, 0, -1):
+        try:
+            server.ensure_postgres_running()
+            server.psql("SELECT 1")
+        except (subprocess.SubprocessError, AssertionError):
+            if tries_left == 1:
+                raise
+            time.sleep(1)  # for a server that is on its way up, and says nothing
+        else:
+            return
 
 
 _numbers = itertools.count()

@@ -220,9 +220,17 @@ def document(witness, url, state_url, *, limits, cools, demotes, attempt_seconds
 async def open_fleet(forks, witness, postgres_url):
     """Opens four processes on PostgreSQL and the Valkey at that address; ``each`` has what they do not have in common."""
     async with AsyncExitStack() as stack:
-
+        # A busy machine is not taken for a Valkey that is gone, but where that is what a test is about.
         async def opened(
-            state_url, *, url=postgres_url, each=({},) * 4, limits=None, cools=False, demotes=False, attempt_seconds=60
+            state_url,
+            *,
+            url=postgres_url,
+            each=({},) * 4,
+            limits=None,
+            cools=False,
+            demotes=False,
+            attempt_seconds=60,
+            wait_seconds=20.0,
         ):
             raw = document(
                 witness,
@@ -239,7 +247,10 @@ async def open_fleet(forks, witness, postgres_url):
                 stack.push_async_callback(process.close)
                 fleet.append(process)
             await asyncio.gather(
-                *(process.ask("open", document=raw, **own) for process, own in zip(fleet, each, strict=True))
+                *(
+                    process.ask("open", document=raw, wait_seconds=wait_seconds, **own)
+                    for process, own in zip(fleet, each, strict=True)
+                )
             )
             return fleet
 

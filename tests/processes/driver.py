@@ -38,8 +38,12 @@ class Process:
         self._callers = []
         self._over = False
 
-    async def open(self, document, ahead_seconds=0.0, alive_seconds=None):
-        """A gateway whose clock is ahead, and that others believe to be dead when it has been silent for so long."""
+    async def open(self, document, wait_seconds, ahead_seconds=0.0, alive_seconds=None):
+        """A gateway that waits for Valkey for so long, and whose clock is ahead.
+
+        Others believe it to be dead when it has been silent for ``alive_seconds``.
+        """
+        ValkeyState.__init__.__kwdefaults__["commit_wait_seconds"] = wait_seconds
         self._clock = lambda: time.time() + ahead_seconds
         SystemClock.epoch = staticmethod(self._clock)
         ValkeyState.__init__.__kwdefaults__["clock"] = self._clock

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from standby.store.sql import open_sql
-from tests.conftest import signalled
+from tests.conftest import signalled, start_again
 from tests.processes.conftest import FIRST, PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def hung(server):
 @pytest.mark.parametrize("away", [killed, hung])
 async def test_valkey_is_away_and_every_failure_counts_once(open_fleet, own_valkey, witness, away):
     """What was on its way when it left, and what happened meanwhile, is there in all processes when it is back."""
-    fleet = await open_fleet(own_valkey.url)
+    fleet = await open_fleet(own_valkey.url, wait_seconds=0.25)
     await fleet.load()
     async with away(own_valkey):
         await fleet.ask("until_trouble")
@@ -59,7 +59,9 @@ async def test_valkey_is_away_and_every_failure_counts_once(open_fleet, own_valk
 @pytest.mark.parametrize("away", [killed, emptied, hung])
 async def test_valkey_is_away_and_what_was_agreed_holds(open_fleet, own_valkey, witness, away):
     """Limits are exceeded by no more than is documented, an operator's word is kept, and nobody goes without an answer."""
-    fleet = await open_fleet(own_valkey.url, limits={"requestsPerMinute": A_MINUTE, "concurrency": 4})
+    fleet = await open_fleet(
+        own_valkey.url, limits={"requestsPerMinute": A_MINUTE, "concurrency": 4}, wait_seconds=0.25
+    )
     await fleet[0].ask("disable", domain=THERE)
     await fleet.load()
     await witness.until(lambda: len(witness.calls["first"]) == A_MINUTE)
@@ -79,7 +81,7 @@ async def test_valkey_is_slow(open_fleet, valkey_door, witness):
     """It is not waited for, time and again, and no more is taken than without it."""
     door, url = valkey_door
     await door.open()
-    fleet = await open_fleet(url, limits={"requestsPerMinute": A_MINUTE})
+    fleet = await open_fleet(url, limits={"requestsPerMinute": A_MINUTE}, wait_seconds=0.25)
     door.delay_seconds = 0.5
     await fleet.load()
     await witness.until(lambda: len(witness.calls["first"]) >= A_MINUTE)
@@ -98,7 +100,7 @@ async def postgres_is_killed(postgres):
     finally:
         for process in processes:
             process.wait(PATIENCE_SECONDS)
-        await anyio.to_thread.run_sync(postgres.ensure_postgres_running)
+        await anyio.to_thread.run_sync(start_again, postgres)
 
 
 @asynccontextmanager

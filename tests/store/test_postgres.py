@@ -15,6 +15,7 @@ from standby.store import Cool, Disable, Failed, StoreError
 from standby.store._sql_schema import VERSION_TABLE
 from standby.store._sql_tables import metadata
 from standby.store.sql import open_sql
+from tests.conftest import start_again
 from tests.store.test_catalog_contract import document
 
 pytestmark = pytest.mark.anyio
@@ -119,7 +120,7 @@ async def test_a_server_that_restarts_is_used_again(postgres, stores, eventually
         await eventually(lambda: one.state.trouble is not None)
         assert time.monotonic() - began < AT_ONCE_SECONDS
     finally:
-        postgres.ensure_postgres_running()
+        start_again(postgres)
     await eventually(lambda: (other.state.standing(HERE) or one.state.standing("none")) is not None)
     await eventually(lambda: other.state.standing(HERE).disabled and one.state.trouble is None)
     await eventually(lambda: not list(one.history.writer))

@@ -13,7 +13,7 @@ from standby.runner import Request, Runner, open_gateway
 from standby.runner.testing import Fail, ScriptedClient, answer
 from standby.store import Audited, Cool, Disable, Enable
 from standby.store.sql import open_sql
-from tests.conftest import signalled
+from tests.conftest import signalled, start_again
 
 pytestmark = pytest.mark.anyio
 
@@ -134,7 +134,7 @@ async def test_a_server_that_is_killed(postgres, postgres_url):
         finally:
             for process in processes:
                 process.wait(PATIENCE_SECONDS)
-            await anyio.to_thread.run_sync(postgres.ensure_postgres_running)
+            await anyio.to_thread.run_sync(start_again, postgres)
         await load.more(20)
     assert (gateway.runner.state.dropped, gateway.runner.history.dropped) == (0, 0)
     known = await all_of(postgres_url, load, [("ann", "disable"), ("bob", "enable"), ("bob", "cool")])
