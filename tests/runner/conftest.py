@@ -21,6 +21,7 @@ from standby.store import (
     RunnerPolicy,
     RuntimePolicy,
     RuntimePolicyOverride,
+    SharedLimits,
     Snapshot,
     State,
 )
@@ -69,6 +70,8 @@ def gateway(
     providers: dict[str, dict[str, Any]] | None = None,
     model: dict[str, Any] | None = None,
     state: State | None = None,
+    shared: SharedLimits | None = None,
+    processes: int = 1,
     chance: Callable[[], float] = lambda: 0.5,
 ) -> Gateway:
     """Candidates in the order of ``scripts``, each with its own provider of the same name.
@@ -115,6 +118,8 @@ def gateway(
         clients={name: (lambda _, made=client: made) for name, client in clients.items()},
         clock=clock,
         chance=chance,
+        limits=shared,
+        processes=processes,
     )
     return Gateway(runner, clients, state, catalog, clock)
 

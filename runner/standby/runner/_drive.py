@@ -7,7 +7,7 @@ next step after a failure and at the end of the run, however it ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -22,7 +22,7 @@ from ._errors import NotTried, RunFailed
 from ._hedge import Silence
 from ._latency import Latencies
 from ._left_over import Awaited
-from ._limits import Lease, Limits, Refused, free_at
+from ._limits import Lease, Limits, Refused
 from ._log import log_effects
 from ._queue import HEAD_START, Queue, Ticket
 from ._record import LazyRecord, RunRecord
@@ -199,16 +199,17 @@ class Driver:
         return True
 
     async def refused_elsewhere(self, run: Run, lease: Lease, *, in_line: bool = False) -> Refused | None:
-        """Ask the other processes for what ``lease`` holds of what they share; where they refuse, it is ended."""
+        """Ask the other processes for what ``lease`` holds of what they share; unless they grant it, it is ended."""
         if not self.limits.shares:
             return None
         now = run.timeline.steady()
         since = min(run.came_up_at, now) - HEAD_START[run.priority]
-        refused = await self.limits.confirm(lease, now, since, in_line=in_line)
-        if self.queue.anybody:
-            # While one asks the others wait for what it hears.
-            self.queue.serve([part.capacity for part in lease.parts], run.timeline.steady())
-        return refused
+        try:
+            return await self.limits.confirm(lease, now, since, in_line=in_line)
+        finally:
+            # While one asks the others wait for what it hears; who is in line is in the queue again before they go on.
+            if self.queue.anybody and not in_line:
+                self.queue.serve([part.capacity for part in lease.parts], run.timeline.steady())
 
     async def _wait(self, run: Run, wait: Wait) -> None:
         await self.give_back(run, run.held)
@@ -249,53 +250,69 @@ class Driver:
         began_at = timeline.steady()
         full = self.queue.length(model) >= run.plan.route.queue.max_waiting
         if full:
-            candidate = await self._no_wait(run, enqueue)
+            found: RouteCandidate | Refused | None = await self._no_wait(run, enqueue)
         else:
             run.came_up_at = min(run.came_up_at, began_at)
-            candidate = await self._until_admitted(run, enqueue)
+            found = await self._until_admitted(run, enqueue)
         ended_at = timeline.steady()
-        if candidate is not None:
-            run.plan.report_admitted(candidate, ended_at - began_at)
+        if isinstance(found, RouteCandidate):
+            run.plan.report_admitted(found, ended_at - began_at)
         else:
-            limited = (each.capacities for each in enqueue.candidates if each.capacities)
-            at = min(free_at(capacities, run.tokens(), ended_at) for capacities in limited)
+            at = math.inf if found is None else found.free_at
             run.plan.report_not_admitted(
                 ended_at - began_at, full=full, free_at=timeline.at(at), now=timeline.at(ended_at)
             )
 
-    async def _no_wait(self, run: Run, enqueue: Enqueue) -> RouteCandidate | None:
+    async def _no_wait(self, run: Run, enqueue: Enqueue) -> RouteCandidate | Refused:
         """Nobody may wait; but whose capacity came back while others were tried has a turn after all."""
+        at = math.inf
         for candidate in enqueue.candidates:
             taken = self.queue.take(candidate.capacities, run.tokens(), run.timeline.steady())
-            if not isinstance(taken, Refused):
+            refused: Refused | None = None
+            if isinstance(taken, Refused):
+                refused = taken
+            else:
                 run.held.lease, run.held.called = taken, False
-                if await self.refused_elsewhere(run, taken) is None:
+                if (refused := await self.refused_elsewhere(run, taken)) is None:
                     return candidate
                 run.held.lease = None
-        return None
+            at = min(at, refused.free_at)
+        return Refused(at)
 
     async def _until_admitted(self, run: Run, enqueue: Enqueue) -> RouteCandidate | None:
         """Wait until one of the candidates has room, here and among all processes; or until somebody is well again."""
         wants = {candidate.key: candidate for candidate in enqueue.candidates if candidate.capacities}
-        while True:
-            ticket = Ticket([(key, each.capacities) for key, each in wants.items()], run.tokens(), lambda: None)
-            self.queue.join(ticket, run.record.model, run.priority, run.came_up_at)
+        capacities = {each for candidate in wants.values() for each in candidate.capacities}
+        with self.limits.in_line(capacities):
             try:
-                with self._in_line(run, run.plan.awaited(run.timeline.now())) as waiter:
-                    await self._until_served(run, ticket, waiter, enqueue.until)
+                while True:
+                    ticket, woken = await self._until_handed_over(run, wants, enqueue.until)
+                    if ticket.lease is None or ticket.key is None:
+                        return None
+                    if await self.refused_elsewhere(run, ticket.lease, in_line=True) is None:
+                        return wants[ticket.key]
+                    run.held.lease = None
+                    if woken:
+                        return None
             finally:
-                self.queue.leave(ticket)
-                self.queue.serve(ticket.capacities(), run.timeline.steady())
-                if ticket.lease is not None:
-                    run.held.lease, run.held.called = ticket.lease, False
-                self.limits.nobody_waits(ticket.capacities())
-            if ticket.lease is None or ticket.key is None:
-                return None
-            if await self.refused_elsewhere(run, ticket.lease, in_line=True) is None:
-                return wants[ticket.key]
-            run.held.lease = None
-            if waiter.woken:
-                return None
+                if self.limits.shares:
+                    self.queue.serve(capacities, run.timeline.steady())
+
+    async def _until_handed_over(
+        self, run: Run, wants: Mapping[str, RouteCandidate], until: float
+    ) -> tuple[Ticket, bool]:
+        """A place in the queue until there is room here; and whether somebody is well again."""
+        ticket = Ticket([(key, each.capacities) for key, each in wants.items()], run.tokens(), lambda: None)
+        self.queue.join(ticket, run.record.model, run.priority, run.came_up_at)
+        try:
+            with self._in_line(run, run.plan.awaited(run.timeline.now())) as waiter:
+                await self._until_served(run, ticket, waiter, until)
+        finally:
+            self.queue.leave(ticket)
+            self.queue.serve(ticket.capacities(), run.timeline.steady())
+            if ticket.lease is not None:
+                run.held.lease, run.held.called = ticket.lease, False
+        return ticket, waiter.woken
 
     async def _until_served(self, run: Run, ticket: Ticket, waiter: Waiter, until: float) -> None:
         timeline = run.timeline

@@ -234,12 +234,14 @@ class Race(Generic[T]):
         try:
             with clock:
                 refused = await self._driver.refused_elsewhere(self._run, lease)
-                granted = refused is None and not self._decided
+                granted = (
+                    refused is None and not self._decided and self._plan.may_still_begin(call, self._run.timeline.now())
+                )
         finally:
             self._clocks.remove(clock)
             if not granted:
-                lease.end(used=False)
                 self._plan.report_not_made(call)
+                await self._driver.give_back(self._run, held)
         return granted
 
     # -- one call ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
   all of it or none.
 - A lease is given back exactly once, whatever happens to its run.
 - A limit that processes share is held to here first, and asked of the others after that (`Limits.confirm`). Where they
-  have no room, one at a time asks again: when time has come, or room was told of.
+  have no room for somebody who waits, one at a time asks again: when time has come, or room was told of.
 
 Who waits for capacity, and who goes first, is told in `_queue.py`.
 """
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +60,9 @@ class Capacity:
         policy: The limits.
         shared: Whether other processes have to be asked as well.
         counts_tokens: Whether a lease needs an estimate of tokens.
+        in_line: Runs that wait for it, or ask for it as they wait; counted where it is shared.
         in_use: Leases that are out.
+        told: How often the other processes told of room.
         waiters: Who waits for it, whoever goes first at the front; kept by the queue.
     """
 
@@ -75,10 +78,12 @@ class Capacity:
         "_taken",
         "_tokens",
         "counts_tokens",
+        "in_line",
         "in_use",
         "key",
         "policy",
         "shared",
+        "told",
         "waiters",
     )
 
@@ -87,7 +92,9 @@ class Capacity:
         self.policy = policy
         self.shared = shared
         self.counts_tokens = policy.tokens_per_minute is not None
+        self.in_line = 0
         self.in_use = 0
+        self.told = 0
         self.waiters: list[Ticket] = []
         self.use_share(share)
         self._contended = False
@@ -197,6 +204,11 @@ class Capacity:
         """The other processes have room: nobody need be careful, but where others wait for it here."""
         self._not_before = 0.0
         self._contended = self._contended and bool(self.waiters)
+
+    def told_of_room(self) -> None:
+        """The other processes may have room again."""
+        self.told += 1
+        self.granted()
 
     def _forget(self, now: float) -> None:
         while self._taken and self._taken[0].at + WINDOW_SECONDS <= now:
@@ -309,19 +321,24 @@ class Limits:
         return min(share, self._share) if self._others is None or share < 1 else share
 
     async def confirm(self, lease: Lease, now: float, since: float, *, in_line: bool) -> Refused | None:
-        """Ask the other processes for what ``lease`` holds here; where they refuse, it is ended.
+        """Ask the other processes for what ``lease`` holds here; where they refuse, or the caller leaves, it is ended.
 
         Args:
             lease: What is held here.
             now: What time it is.
             since: The moment since which the call has waited, and what its priority is worth.
-            in_line: Whether it goes on waiting.
+            in_line: Whether it goes on waiting; see `Limits.in_line`.
         """
         parts = [part for part in lease.parts if part.to_be_asked]
         if not parts or self._others is None:
             return None
         asked = [Asked(part.capacity.key, part.capacity.policy, part.tokens) for part in parts]
-        answer = await self._others.take(asked, now - since, in_line=in_line)
+        told = [part.capacity.told for part in parts]
+        try:
+            answer = await self._others.take(asked, now - since, in_line=in_line)
+        except BaseException:
+            lease.end(used=False)
+            raise
         for part in parts:
             part.capacity.asked(part)
         if not isinstance(answer, Full):
@@ -334,17 +351,31 @@ class Limits:
                 return Refused(max(part.capacity.free_at(part.tokens, now) for part in parts))
             return None
         lease.end(used=False)
-        for part in parts:
+        for part, before in zip(parts, told, strict=True):
             seconds = answer.free_in_seconds.get(part.capacity.key)
-            if seconds is not None and (in_line or seconds < math.inf):
+            # Whoever does not wait keeps nobody from asking: another may need less, and is to be in line.
+            if seconds is not None and in_line:
+                if part.capacity.told != before:
+                    seconds = 0.0  # the answer was overtaken by what was told
                 part.capacity.refused(now + (ASK_AGAIN_SECONDS if seconds == math.inf else seconds))
         return Refused(now + max(answer.free_in_seconds.values(), default=math.inf))
 
-    def nobody_waits(self, capacities: Iterable[Capacity]) -> None:
-        """Say to the other processes of which of these nobody here waits for room."""
-        keys = [capacity.key for capacity in capacities if capacity.shared and not capacity.waiters]
-        if keys and self._others is not None:
-            self._others.leave(keys)
+    @contextmanager
+    def in_line(self, capacities: Iterable[Capacity]) -> Generator[None]:
+        """Somebody waits for these meanwhile; the other processes hear when nobody here does any more."""
+        shared = [capacity for capacity in capacities if capacity.shared]
+        for capacity in shared:
+            capacity.in_line += 1
+        try:
+            yield
+        finally:
+            for capacity in shared:
+                capacity.in_line -= 1
+            left = [capacity for capacity in shared if not capacity.in_line]
+            for capacity in left:
+                capacity.granted()
+            if left and self._others is not None:
+                self._others.leave([capacity.key for capacity in left])
 
     def _listen(self) -> None:
         if not self._listens and self._others is not None:
@@ -354,7 +385,7 @@ class Limits:
     def _told_of_room(self, keys: Collection[str]) -> None:
         found = [self._capacities[key] for key in keys if key in self._capacities]
         for capacity in found:
-            capacity.granted()
+            capacity.told_of_room()
         if self._room is not None and found:
             self._room(found)
 

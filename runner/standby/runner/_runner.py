@@ -234,11 +234,7 @@ class Runner:
         now = self._clock.steady()
         taken = Limits.take((capacity,), estimated_tokens(body) if capacity.counts_tokens else 0, now)
         if isinstance(taken, Lease):
-            try:
-                refused = await self._driver.limits.confirm(taken, now, now, in_line=False)
-            except BaseException:
-                taken.end(used=False)
-                raise
+            refused = await self._driver.limits.confirm(taken, now, now, in_line=False)
             if refused is None:
                 return taken
             taken = refused
