@@ -134,14 +134,14 @@ async def test_a_refusal_that_names_no_limit_tells_no_time():
 @pytest.mark.parametrize(
     ("seconds", "in_line", "free_at"),
     [
-        (20.0, False, NOW + 20),
+        (20.0, False, NOW),
         (20.0, True, NOW + 20),
         (math.inf, True, NOW + ASK_AGAIN_SECONDS),
         (math.inf, False, NOW),
     ],
 )
 async def test_who_was_refused_asks_again_when_time_has_come(seconds, in_line, free_at):
-    """Where only a call that ends can tell, and it waits for that, every now and then; of what had room, at once."""
+    """Where only a call that ends can tell, every now and then; of what had room, or where it does not wait, at once."""
     limits = Limits(Others(Full({"a": seconds})))
     a, b = limits.capacity("a", PLACES), limits.capacity("b", PLACES)
     await limits.confirm(limits.take((a, b), 0, NOW), NOW, NOW, in_line=in_line)
@@ -263,12 +263,25 @@ def test_others_are_told_of_what_nobody_waits_for():
     others = Others()
     limits = Limits(others)
     a, b, own = limits.capacity("a", PLACES), limits.capacity("b", PLACES), limits.capacity("own", OWN)
-    waited_for(b)
-    limits.nobody_waits((a, b, own))
-    limits.nobody_waits((b, own))
-    assert others.left == [["a"]]
-    Limits().nobody_waits((a,))
-    assert others.left == [["a"]]
+    with limits.in_line((b,)):
+        with limits.in_line((a, b, own)):
+            assert (a.in_line, b.in_line, others.left) == (1, 2, [])
+        assert others.left == [["a"]]
+        with limits.in_line((b, own)):
+            pass
+        assert others.left == [["a"]]
+    assert others.left == [["a"], ["b"]]
+    assert (a.in_line, b.in_line, own.in_line) == (0, 0, 0)
+
+
+def test_when_nobody_waits_any_more_anybody_may_ask():
+    """What the others said to those who waited is not kept for who comes later."""
+    limits = Limits(Others())
+    a = limits.capacity("a", PLACES)
+    with limits.in_line((a,)):
+        a.refused(NOW + 20)
+        assert a.free_at(0, NOW) == NOW + 20
+    assert a.free_at(0, NOW) == NOW
 
 
 # -- the share
