@@ -69,6 +69,18 @@ def test_what_is_new_counts_at_once():
     assert latencies.slow_after("chat/a", 5) == 1.0
 
 
+def test_where_a_hundred_are_known_twenty_new_ones_are_put_in_order_together():
+    """To do so for each would cost every call more than it tells anybody; so it goes on, twenty by twenty."""
+    latencies = known(*[1.0] * 100)
+    assert latencies.slow_after("chat/a", 99.9) == 1.0
+    for before, then in ((1.0, 5.0), (5.0, 9.0)):
+        for _ in range(19):
+            latencies.add("chat/a", then)
+            assert latencies.slow_after("chat/a", 99.9) == before
+        latencies.add("chat/a", then)
+        assert latencies.slow_after("chat/a", 99.9) == then
+
+
 def test_each_percentile_is_found_for_itself():
     """Two models may ask for different ones of the same candidate."""
     latencies = known(*range(1, 21))

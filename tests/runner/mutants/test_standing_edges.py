@@ -65,3 +65,15 @@ def test_a_cooldown_takes_the_probe_away():
     assert changed(leased_to_one, Cool(D, 10.0, 60.0, 1, "timeout")) == Standing(
         cooling_until=60.0, cooled_at=10.0, cooldowns_in_row=1, cooled_for="timeout"
     )
+
+
+@pytest.mark.parametrize(("now", "counts"), [(100.0, 3), (119.0, 3), (120.0, 2), (159.0, 1), (160.0, 0), (900.0, 0)])
+def test_each_time_as_long_as_the_cooldown_that_it_has_been_well_one_counts_less(now, counts):
+    """From the second at which that time is over, and never fewer than none."""
+    well = Standing(cooled_at=10.0, cooldowns_in_row=3, recovered_at=100.0, decay_seconds=20.0)
+    assert well.in_row(now) == counts
+
+
+def test_of_who_is_not_well_yet_all_cooldowns_count():
+    """However long ago they were."""
+    assert Standing(cooling_until=60.0, cooled_at=10.0, cooldowns_in_row=3).in_row(9_000.0) == 3
