@@ -223,6 +223,14 @@ def test_a_call_that_the_deadline_cut_ends_the_run():
     assert run.plan.step(NOW + 5) == GiveUp("deadline")
 
 
+@pytest.mark.parametrize(("at", "asked"), [(NOW + 4.9, True), (NOW + 5, False)])
+def test_when_the_run_is_over_nobody_is_asked_beside_a_call(at, asked):
+    """Not even one for whom any time is enough."""
+    run = Run("a@p", "b@q", seconds=5.0, timeouts={"minUsefulSeconds": 0}, model={"hedge": {"afterSeconds": 2}})
+    run.call()
+    assert (run.plan.hedge(at, lambda _: True) is not None) is asked
+
+
 def test_whoever_was_not_asked_beside_a_call_after_all_is_the_next_in_the_order():
     """And what was paid for that is given back."""
     run = Run("a@p", "b@q", "c@r", retry={"maxAttempts": 1}, model={"hedge": {"afterSeconds": 2}})
@@ -393,4 +401,20 @@ def test_a_retry_that_was_never_made_gets_back_what_it_cost():
     run.call()
     assert (run.budgets.extras, run.budgets.spent(A)) == (1, 5)
     run.plan.close()
+    assert (run.budgets.extras, run.budgets.spent(A)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "came_of_it",
+    [
+        lambda plan, call: plan.report_refused(call, NOW + 9, NOW),
+        lambda plan, call: plan.report_probed_elsewhere(call, NOW),
+        lambda plan, call: plan.report_not_made(call),
+    ],
+)
+def test_a_retry_that_could_not_be_made_gets_back_what_it_cost(came_of_it):
+    """For want of capacity or of the probe, or since its candidate was left out meanwhile."""
+    run = Run("a@p", "b@q", retry={"maxAttempts": 2, "backoff": {"initialSeconds": 0}})
+    run.fail(DOWN)
+    came_of_it(run.plan, run.call())
     assert (run.budgets.extras, run.budgets.spent(A)) == (0, 0)
