@@ -149,6 +149,20 @@ async def test_who_was_refused_asks_again_when_time_has_come(seconds, in_line, f
     assert isinstance(limits.take((a,), 0, free_at), Lease)
 
 
+async def test_who_leaves_while_others_are_asked_has_used_nothing():
+    """Nothing is under way, and the minute has counted no request."""
+
+    class Away(Others):
+        async def take(self, asked, waited_seconds, *, in_line):
+            raise ConnectionError
+
+    limits = Limits(Away())
+    minute = limits.capacity("a", RateLimitPolicy.model_validate({"requestsPerMinute": 5}))
+    with pytest.raises(ConnectionError):
+        await limits.confirm(limits.take((minute,), 0, NOW), NOW, NOW, in_line=True)
+    assert (minute.in_use, minute.used(NOW)) == (0, (0, 0))
+
+
 def test_while_others_have_room_any_number_asks_at_once():
     """Nobody waits for what another hears."""
     capacity = Capacity(PLACES, shared=True)
