@@ -246,7 +246,7 @@ class ValkeyLimits:
     # -- what the server is told ---------------------------------------------------------------------------------
 
     async def _talk(self) -> None:
-        while True:
+        while not self._closed:  # asked, since a cancellation can be lost inside of a client library
             if not self._pending and not self._restates:
                 self._wake.clear()
                 with anyio.move_on_after(BEAT_SECONDS):
@@ -359,11 +359,13 @@ class ValkeyLimits:
     # -- what others tell ----------------------------------------------------------------------------------------
 
     async def _hear(self) -> None:
-        while True:
+        while not self._closed:  # as above
             try:
                 async with self._server.subscribed(f"{self._prefix}:room") as messages:
                     self._room(list(self._accounts))  # what was said before is not heard
                     async for key in messages:
+                        if self._closed:
+                            return
                         if key is not None:
                             self._room((key,))
             except (failures.RedisError, OSError):
