@@ -246,7 +246,7 @@ class ValkeyLimits:
     # -- what the server is told ---------------------------------------------------------------------------------
 
     async def _talk(self) -> None:
-        while not self._closed:  # asked, since a cancellation can be lost inside of a client library
+        while not self._is_closed():  # asked, since a cancellation can be lost inside of a client library
             if not self._pending and not self._restates:
                 self._wake.clear()
                 with anyio.move_on_after(BEAT_SECONDS):
@@ -356,15 +356,18 @@ class ValkeyLimits:
             if isinstance(take, _Take) and not take.answer.done():
                 take.answer.set_result(self._granted(take.parts))
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     # -- what others tell ----------------------------------------------------------------------------------------
 
     async def _hear(self) -> None:
-        while not self._closed:  # as above
+        while not self._is_closed():  # as above
             try:
                 async with self._server.subscribed(f"{self._prefix}:room") as messages:
                     self._room(list(self._accounts))  # what was said before is not heard
                     async for key in messages:
-                        if self._closed:
+                        if self._is_closed():
                             return
                         if key is not None:
                             self._room((key,))
