@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -241,9 +242,7 @@ def explain(
     except (StoreError, ValueError) as error:
         fail(str(error))
     if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(explanation.as_dict(), option=orjson.OPT_INDENT_2))
+        _print_json(explanation.as_dict())
     else:
         typer.echo(_in_words(explanation))
 
@@ -261,33 +260,51 @@ def _explain_cases() -> None:
 
 
 def _explain_state(config: Path | None, server: str | None, model: str, candidate: str, *, as_json: bool) -> None:
+    from standby.lab import state_in_words, state_of_server, state_of_stores
+
+    usage = "explain --state needs either --config FILE or --server URL"
+    states = _asked_of(config, server, state_of_stores, state_of_server, usage)
+    found = [each for each in states if model in ("", each["model"]) and candidate in ("", each["id"], each["key"])]
+    if not found:
+        fail(f"no candidate of that name; there are: {', '.join(each['key'] for each in states)}")
+    if as_json:
+        _print_json(found)
+    else:
+        typer.echo(state_in_words(found))
+
+
+def _asked_of(
+    config: Path | None,
+    server: str | None,
+    of_stores: Callable[[Path], T],
+    of_server: Callable[[str, str], T],
+    usage: str,
+) -> T:
+    """What the stores of a document say, or a running gateway; ends with a message where neither does."""
     import os
 
-    from standby.lab import NoState, state_in_words, state_of_server, state_of_stores
+    from standby.lab import NoState
     from standby.store import InvalidConfig, StoreError
 
-    if (config is None) == (server is None):
-        fail("explain --state needs either --config FILE or --server URL", 2)
+    if config is not None and server is None:
+        ask = partial(of_stores, config)
+    elif config is None and server is not None:
+        ask = partial(of_server, server, os.environ.get("STANDBY_ADMIN_KEY", ""))
+    else:
+        fail(usage, 2)
     try:
-        if server is not None:
-            states = state_of_server(server, os.environ.get("STANDBY_ADMIN_KEY", ""))
-        else:
-            assert config is not None  # noqa: S101 - asked above
-            states = state_of_stores(config)
+        return ask()
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except (StoreError, NoState) as error:
         fail(str(error))
-    found = [each for each in states if model in ("", each["model"]) and candidate in ("", each["id"], each["key"])]
-    if not found:
-        fail(f"no candidate of that name; there are: {', '.join(each['key'] for each in states)}")
-    if as_json:
-        import orjson
 
-        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-    else:
-        typer.echo(state_in_words(found))
+
+def _print_json(value: object) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
 def _in_words(explanation: Explanation) -> str:
@@ -377,28 +394,12 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say who enabled, disabled, cooled, restored and reloaded what, when and why; the newest first."""
-    import os
+    from standby.lab import audit_in_words, audit_of_server, audit_of_store
 
-    from standby.lab import NoState, audit_in_words, audit_of_server, audit_of_store
-    from standby.store import InvalidConfig, StoreError
-
-    if (config is None) == (server is None):
-        fail("audit needs either FILE or --server URL", 2)
-    try:
-        if server is not None:
-            lines = audit_of_server(server, os.environ.get("STANDBY_ADMIN_KEY", ""), limit)
-        else:
-            assert config is not None  # noqa: S101 - asked above
-            lines = audit_of_store(config, limit)
-    except InvalidConfig as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except (StoreError, NoState) as error:
-        fail(str(error))
+    of_store, of_server = partial(audit_of_store, limit=limit), partial(audit_of_server, limit=limit)
+    lines = _asked_of(config, server, of_store, of_server, "audit needs either FILE or --server URL")
     if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(lines, option=orjson.OPT_INDENT_2))
+        _print_json(lines)
     elif lines:
         typer.echo(audit_in_words(lines))
 

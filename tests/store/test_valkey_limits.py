@@ -1,9 +1,10 @@
 """Limits that processes share through Valkey: two, and sometimes three, processes' worth of them on one server."""
 
+import asyncio
 import math
 import os
 import signal
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import pytest
@@ -311,6 +312,24 @@ async def test_what_is_given_back_is_not_given_back_again_where_the_answer_was_l
     await process.take(RateLimitPolicy(), key="after that")
     await process.until_share(1)
     assert out() == 1
+
+
+async def test_to_close_ends_though_a_cancellation_is_lost(open_process):
+    """A client library may swallow one; what is under way then is the last that is asked."""
+    process, asked = await open_process(), anyio.Event()
+    send = process.limits._script
+
+    async def deaf(**arguments):
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return await send(**arguments)
+
+    process.limits._script = deaf
+    process.limits.leave([KEY])
+    await asked.wait()
+    with anyio.fail_after(AT_ONCE_SECONDS):
+        await process.limits.close()
 
 
 async def test_every_key_expires(two, valkey):

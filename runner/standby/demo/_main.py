@@ -67,16 +67,16 @@ def _performed(
     live = console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty()
     console.print(INTRODUCTION.format(f"{requests} requests" if port is None else "a gateway"))
 
-    import anyio  # noqa: PLC0415
+    import anyio  # noqa: PLC0415 - as above
 
-    from ._document import key_in_environment  # noqa: PLC0415
+    from ._document import key_in_environment  # noqa: PLC0415 - as above
 
     async def perform() -> int:
         if port is not None:
-            from ._serving import keep_serving  # noqa: PLC0415
+            from ._serving import keep_serving  # noqa: PLC0415 - as above
 
             return await keep_serving(port, folder, console, scripts)
-        from ._run import demonstrate  # noqa: PLC0415
+        from ._run import demonstrate  # noqa: PLC0415 - as above
 
         return 0 if await demonstrate(requests, folder, console, live=live, scripts=scripts) else 1
 

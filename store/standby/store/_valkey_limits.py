@@ -258,7 +258,7 @@ class ValkeyLimits:
                 self._pending = batch + self._pending
                 raise
             except Exception as error:  # noqa: BLE001 - nobody may wait for ever, and what is no trouble is said with its trace
-                if not self._server.is_trouble(error):
+                if not isinstance(error, failures.RedisError | OSError):
                     log.exception("sharing limits through %s failed", self._server.name)
                 self._go_alone(error)
                 self._answer_alone(batch)
@@ -372,7 +372,10 @@ class ValkeyLimits:
                         if key is not None:
                             self._room((key,))
             except (failures.RedisError, OSError):
-                await asyncio.sleep(RETRY_SECONDS)  # that is said where the server is asked
+                pass  # that is said where the server is asked
+            except Exception:  # noqa: BLE001 - said with its trace
+                log.exception("hearing of room within limits on %s failed", self._server.name)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _answered(take: _Take) -> bool:
