@@ -107,7 +107,8 @@ async def test_ready_while_a_store_is_in_trouble():
     assert response.json()["ready"] is True
     words = (
         f"The state is in trouble since {moment(EPOCH)}: standby.db cannot grow: the disk is full. Meanwhile runs go on "
-        "by what is known here; what they learn waits in memory, and is told when that is possible."
+        "by what is known here, and within this process's share of limits that are shared; what they learn waits in "
+        "memory, and is told when that is possible."
     )
     trouble = {"part": "state", "why": "standby.db cannot grow: the disk is full", "since": EPOCH, "told": words}
     assert (response.json()["store"], response.json()["troubles"]) == (words, [trouble])

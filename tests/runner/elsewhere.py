@@ -30,19 +30,15 @@ class Grant:
     asked: tuple[Asked, ...]
     at: float
     tokens: dict[str, int]
-    settled: list[int] = field(default_factory=list)
     ended: list[bool] = field(default_factory=list)
+    counted: int | None = None
 
-    def settle(self, tokens):
-        assert not self.ended
-        self.settled.append(tokens)
-        for each in self.asked:
-            self.tokens[each.key] = tokens
-            self.process.elsewhere.tell_the_line(each.key, self.process)
-
-    def end(self, *, used):
+    def end(self, *, used, tokens=None):
         self.ended.append(used)
+        self.counted = tokens
         for each in self.asked:
+            if tokens is not None:
+                self.tokens[each.key] = tokens
             self.process.elsewhere.tell_the_line(each.key, self.process)
 
     @property
@@ -100,7 +96,6 @@ class Elsewhere:
             "out": sum(grant.out for grant in self.grants),
             "in line": sum(len(line) for line in self.line.values()),
             "ended twice": sum(len(grant.ended) > 1 for grant in self.grants),
-            "settled twice": sum(len(grant.settled) > 1 for grant in self.grants),
         }
 
     # -- what the server does ------------------------------------------------------------------------------------
@@ -207,7 +202,7 @@ def soon(act):
 
 ONE_AT_A_TIME = {"concurrency": 1}
 ONE_A_MINUTE = {"requestsPerMinute": 1}
-NOTHING = {"out": 0, "in line": 0, "ended twice": 0, "settled twice": 0}
+NOTHING = {"out": 0, "in line": 0, "ended twice": 0}
 A_WHILE = 0.25
 NO_QUEUE = {"queue": {"maxWaiting": 0}}
 LONG_QUEUE = {"queue": {"maxWaitSeconds": 200}}

@@ -132,7 +132,7 @@ def test_tokens_are_settled_on_every_limit(counted, left):
     """What the provider counted replaces the estimate on the candidate's limit and on its key's."""
     own, of_key = capacity(tokensPerMinute=100), capacity(tokensPerMinute=100)
     lease = take(own, of_key, tokens=40)
-    lease.settle(counted)
+    lease.end(tokens=counted)
     for each in (own, of_key):
         assert each.used(1.0) == (0, counted)
         assert (each.free_at(left, 1.0), each.free_at(left + 1, 1.0)) == (1, 60 if counted else 1)
@@ -141,7 +141,7 @@ def test_tokens_are_settled_on_every_limit(counted, left):
 def test_tokens_may_turn_out_to_be_more_than_the_limit():
     """Then nothing is free until that call is a minute old."""
     tokens = capacity(tokensPerMinute=100)
-    take(tokens, tokens=10).settle(250)
+    take(tokens, tokens=10).end(tokens=250)
     assert (tokens.used(59.0), tokens.free_at(1, 59.0)) == ((0, 250), 60)
     assert tokens.free_at(100, 60.0) == 60
 
@@ -149,11 +149,11 @@ def test_tokens_may_turn_out_to_be_more_than_the_limit():
 def test_an_estimate_above_the_limit_is_settled_by_what_was_counted():
     """The rest of the limit is free again."""
     tokens = capacity(tokensPerMinute=100)
-    take(tokens, tokens=5_000).settle(30)
+    take(tokens, tokens=5_000).end(tokens=30)
     assert (tokens.used(1.0), tokens.free_at(70, 1.0)) == ((0, 30), 1)
 
 
-@pytest.mark.parametrize("what_comes", [lambda lease: lease.settle(90), lambda lease: lease.end(used=False)])
+@pytest.mark.parametrize("what_comes", [lambda lease: lease.end(tokens=90), lambda lease: lease.end(used=False)])
 def test_a_call_longer_than_a_minute_settles_nothing(what_comes):
     """Its request and its tokens are forgotten by then; those of others are not touched."""
     minute = capacity(requestsPerMinute=5, tokensPerMinute=100)

@@ -104,16 +104,16 @@ async def test_whoever_waits_here_is_served_when_the_one_that_asks_leaves():
 # -- what a grant is told
 
 
-@pytest.mark.parametrize(("outcome", "settled"), [(None, [10]), (Fail("server_error", status=500, retryable=True), [])])
-async def test_a_grant_is_settled_and_ended_once(outcome, settled):
+@pytest.mark.parametrize(("outcome", "tokens"), [(None, 10), (Fail("server_error", status=500, retryable=True), None)])
+async def test_a_grant_is_ended_once(outcome, tokens):
     """With what the provider counted, where it did; and it was used."""
     elsewhere = Elsewhere()
     gate = sharing(elsewhere, {"a": [outcome]}, limits={"tokensPerMinute": 1000})
     try:
         await gate.ask()
     except RunFailed:
-        assert not settled
-    assert [(grant.settled, grant.ended) for grant in elsewhere.grants] == [(settled, [True])]
+        assert tokens is None
+    assert [(grant.ended, grant.counted) for grant in elsewhere.grants] == [([True], tokens)]
 
 
 # -- a caller's key
@@ -129,10 +129,9 @@ async def test_a_callers_limit_is_shared():
     assert await runner.lease("caller:app", limit, body) == Refused(EPOCH + 60)
     await anyio.sleep(40)
     lease = await runner.lease("caller:app", limit, body)
-    lease.settle(7)
-    lease.end()
-    lease.end()
-    assert [(grant.settled, grant.ended) for grant in elsewhere.grants[1:]] == [([7], [True])]
+    lease.end(tokens=7)
+    lease.end(tokens=7)
+    assert [(grant.ended, grant.counted) for grant in elsewhere.grants[1:]] == [([True], 7)]
 
 
 async def test_a_caller_that_leaves_while_its_limit_is_asked_for_holds_nothing():

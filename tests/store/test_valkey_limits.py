@@ -142,8 +142,7 @@ async def test_tokens_are_settled_for_all(two, used, room):
     """What one estimated at fifty is what the provider counted, for the others too."""
     one, other = two
     grant = await one.take(HUNDRED_TOKENS, tokens=50)
-    grant.settle(used)
-    grant.end(used=True)
+    grant.end(used=True, tokens=used)
     await one.take(RateLimitPolicy(), key="after that")
     assert isinstance(await other.take(HUNDRED_TOKENS, tokens=50), Full) is not room
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from standby.clients import Body, ClientError, Response
+from standby.clients import Body, ClientError, Response, Usage
 from standby.clients._exceptions import failure_of
 from standby.clients._http_answer import HttpAnswer
 from standby.clients._openai_wire import answered
@@ -107,6 +107,7 @@ class KernelRun:
         self.left = list(run.steps)
         self.before: Step | None = None
         self.lease: Lease | None = None
+        self.used: Usage | None = None
         self.tokens = estimated_tokens(Body(run.body))
         self.record = RunRecord(f"run at {run.at}", "chat", kernel.route.version, self.now)
         ranking = Ranking(kernel.route, kernel.state.standing, kernel.state.generation, self.now)
@@ -188,7 +189,7 @@ class KernelRun:
         if isinstance(came_of_it, ClientError):
             effects = self.plan.report_failure(call, came_of_it, began_at, self.now)
         else:
-            self.settle(came_of_it)
+            self.used = came_of_it.usage
             effects = self.plan.report_answer(call, began_at, self.now)
         self.kernel.state.apply_now(effects)
         self.give_back()
@@ -237,13 +238,9 @@ class KernelRun:
             candidate = next(each for each in enqueue.candidates if each.key == ticket.key)
             self.plan.report_admitted(candidate, self.now - began_at)
 
-    def settle(self, response: Response) -> None:
-        if self.lease is not None and response.usage is not None:
-            self.lease.settle(response.usage.total_tokens)
-
     def give_back(self) -> None:
         if self.lease is not None:
-            self.lease.end()
+            self.lease.end(tokens=None if self.used is None else self.used.total_tokens)
             self.lease = None
 
 

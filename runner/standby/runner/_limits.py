@@ -170,8 +170,7 @@ class Capacity:
             self._tokens += tokens
         return part
 
-    def settle(self, part: Part, tokens: int) -> None:
-        """The tokens of a part turned out to be ``tokens``."""
+    def _settle(self, part: Part, tokens: int) -> None:
         if part.counted and self._counts:
             self._tokens += tokens - part.tokens
         part.tokens = tokens
@@ -182,14 +181,14 @@ class Capacity:
         if part.to_be_asked:
             self.asked(part)
         if not used:
-            self.settle(part, 0)
+            self._settle(part, 0)
             if part.counted and self._counts:
                 self._requests -= part.requests
                 if self._taken[-1] is part:
                     self._taken.pop()
             part.requests = 0
         elif tokens is not None and tokens != part.tokens:
-            self.settle(part, tokens)
+            self._settle(part, tokens)
 
     def asked(self, part: Part) -> None:
         """The other processes were asked for a part, or need not be."""
@@ -233,13 +232,6 @@ class Lease:
         self.grant: Grant | None = None
         self._ended = False
 
-    def settle(self, tokens: int) -> None:
-        """The provider counted ``tokens``."""
-        for part in self.parts:
-            part.capacity.settle(part, tokens)
-        if self.grant is not None:
-            self.grant.settle(tokens)
-
     def end(self, *, used: bool = True, tokens: int | None = None) -> None:
         """Give the lease back, once; where it was not ``used`` for a call, it counts for nothing.
 
@@ -252,9 +244,7 @@ class Lease:
             for part in self.parts:
                 part.capacity.give_back(part, used=used, tokens=tokens)
             if self.grant is not None:
-                if tokens is not None:
-                    self.grant.settle(tokens)
-                self.grant.end(used=used)
+                self.grant.end(used=used, tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ from ._status import moment
 
 MEANWHILE: Final = {
     "catalog": "version {version} goes on being served; newer ones are not seen, and reloads may be refused",
-    "state": "runs go on by what is known here; what they learn waits in memory, and is told when that is possible",
+    "state": (
+        "runs go on by what is known here, and within this process's share of limits that are shared; what they learn "
+        "waits in memory, and is told when that is possible"
+    ),
     "history": "records and the audit wait in memory; too many records make room, the oldest first, the audit never",
 }
 

@@ -1,4 +1,4 @@
--- Takes, settles and gives back room within limits that processes share; see _valkey_limits.py.
+-- Takes and gives back room within limits that processes share; see _valkey_limits.py.
 --
 -- KEYS: the processes, the life; then two for each limit: its use, and what was taken of it in the last minute.
 -- ARGV: the batch, as JSON.
@@ -153,15 +153,10 @@ local function recount(limit, op)
     end
 end
 
-function does.settle(op)
-    recount(limits[op.limit], op)
-    tell_the_line(limits[op.limit])
-end
-
 function does.give_back(op)
     local limit = limits[op.limit]
     if redis.call('HINCRBY', limit.use, 'out:' .. me, -1) <= 0 then redis.call('HDEL', limit.use, 'out:' .. me) end
-    if op.unused then recount(limit, op) end
+    if op.unused or op.settled then recount(limit, op) end
     tell_the_line(limit)
 end
 

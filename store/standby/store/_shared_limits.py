@@ -39,12 +39,13 @@ class Full:
 class Grant(Protocol):
     """Room for one call, of all the limits that were asked for."""
 
-    def settle(self, tokens: int) -> None:
-        """The provider counted ``tokens``. Never waits."""
-        ...
+    def end(self, *, used: bool, tokens: int | None = None) -> None:
+        """Give it back, once. Never waits.
 
-    def end(self, *, used: bool) -> None:
-        """Give it back, once; where it was not ``used`` for a call, it counts for nothing. Never waits."""
+        Args:
+            used: Whether a call was made; where not, it counts for nothing.
+            tokens: How many the provider counted, where it did.
+        """
         ...
 
 

@@ -109,15 +109,11 @@ class _Grant:
         self._parts = parts
         self._ended = False
 
-    def settle(self, tokens: int) -> None:
-        for part in self._parts:
-            self._limits.settle(part, tokens)
-
-    def end(self, *, used: bool) -> None:
+    def end(self, *, used: bool, tokens: int | None = None) -> None:
         if not self._ended:
             self._ended = True
             for part in self._parts:
-                self._limits.give_back(part, used=used)
+                self._limits.give_back(part, used=used, tokens=tokens)
 
 
 class ValkeyLimits:
@@ -208,21 +204,17 @@ class ValkeyLimits:
         self._go_alone(failures.TimeoutError())
         return self._granted(parts)
 
-    def settle(self, part: _Part, tokens: int) -> None:
-        """A call used so many tokens."""
-        settled = f"{part.member.rpartition(':')[0]}:{tokens}"
-        if settled != part.member and _has_window(part.policy):
-            self._tell({"does": "settle", "limit": part.key, "member": part.member, "settled": settled})
-        part.member = settled
-
-    def give_back(self, part: _Part, *, used: bool) -> None:
-        """A call is over."""
+    def give_back(self, part: _Part, *, used: bool, tokens: int | None) -> None:
+        """A call is over; see `Grant.end`."""
         account = self._account(part.key)
         account.out -= 1
+        told = {"does": "give_back", "limit": part.key, "member": part.member, "unused": not used}
         if not used:
             with suppress(ValueError):  # forgotten: it was taken more than a minute ago
                 account.taken.remove(part)
-        self._tell({"does": "give_back", "limit": part.key, "member": part.member, "unused": not used})
+        elif tokens is not None and part.policy.tokens_per_minute is not None:
+            part.member = told["settled"] = f"{part.member.rpartition(':')[0]}:{tokens}"
+        self._tell(told)
 
     def leave(self, keys: Collection[str]) -> None:
         """Nobody here waits for these any more."""

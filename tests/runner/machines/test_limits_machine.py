@@ -73,23 +73,17 @@ class LimitsMachine(RuleBasedStateMachine):
         self.check_when_it_is_free(keys, tokens, answer.free_at)
         return multiple()
 
-    @rule(held=leases, late=seconds, tokens=tokens_of_a_call)
-    def settle(self, held, late, tokens):
-        """The provider's count comes, within the minute or long after it."""
+    @rule(target=ended, held=consumes(leases), late=seconds, used=st.booleans(), tokens=st.none() | tokens_of_a_call)
+    def end(self, held, late, used, tokens):
+        """With the provider's count, within the minute or long after it; what was not used counts for nothing."""
         self.now += late
         lease, taken = held
-        lease.settle(tokens)
-        taken.tokens = {key: tokens if self.policies[key].tokens_per_minute else 0 for key in taken.keys}
-
-    @rule(target=ended, held=consumes(leases), late=seconds, used=st.booleans())
-    def end(self, held, late, used):
-        """What a lease was not used for counts for nothing."""
-        self.now += late
-        lease, taken = held
-        lease.end(used=used)
+        lease.end(used=used, tokens=tokens)
         taken.out = False
         if not used:
             taken.requests, taken.tokens = 0, dict.fromkeys(taken.keys, 0)
+        elif tokens is not None:
+            taken.tokens = {key: tokens if self.policies[key].tokens_per_minute else 0 for key in taken.keys}
         return held
 
     @rule(held=ended, used=st.booleans())

@@ -146,9 +146,7 @@ class QueueMachine(RuleBasedStateMachine):
     def give_back(self, number, used, tokens):
         lease = self.leases[number % len(self.leases)]
         self.leases.remove(lease)
-        if tokens is not None:
-            lease.settle(tokens)
-        lease.end(used=used)
+        lease.end(used=used, tokens=tokens)
         self.serve([part.capacity for part in lease.parts])
 
     @rule(passed=seconds)

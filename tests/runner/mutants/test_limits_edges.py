@@ -21,11 +21,8 @@ class Grant:
     def __init__(self):
         self.told = []
 
-    def settle(self, tokens):
-        self.told.append(tokens)
-
-    def end(self, *, used):
-        self.told.append("used" if used is True else "not used" if used is False else used)
+    def end(self, *, used, tokens=None):
+        self.told += ["used" if used is True else "not used" if used is False else used, tokens]
 
 
 class Others:
@@ -96,15 +93,14 @@ def test_a_capacity_is_nobody_elses_where_nothing_else_is_said():
 async def test_what_was_granted_is_settled_and_given_back():
     """In the provider's count, and as used or not used."""
     for end, told in (
-        ({"used": True, "tokens": 7}, [5, 7, "used"]),
-        ({"used": True}, [5, "used"]),
-        ({"used": False}, [5, "not used"]),
+        ({"used": True, "tokens": 7}, ["used", 7]),
+        ({"used": True}, ["used", None]),
+        ({"used": False}, ["not used", None]),
     ):
         others = Others()
         limits = Limits(others)
         lease = limits.take((limits.capacity("a", TOKENS),), 30, NOW)
         await limits.confirm(lease, NOW, NOW, in_line=False)
-        lease.settle(5)
         lease.end(**end)
         lease.end(**end)
         assert others.answer.told == told
@@ -361,7 +357,7 @@ async def test_what_was_taken_before_the_share_shrank_is_given_back_where_it_is_
     others.share = 0.25
     others.listeners[0][1]()
     assert await limits.confirm(lease, NOW + 10, NOW, in_line=False) == Refused(NOW + 65)
-    assert (places.in_use, others.answer.told) == (0, ["not used"])
+    assert (places.in_use, others.answer.told) == (0, ["not used", None])
 
 
 async def test_what_is_within_the_share_is_granted():
@@ -380,7 +376,7 @@ async def test_where_others_were_asked_what_they_grant_holds():
     limits = Limits(Others())
     tokens = limits.capacity("a", TOKENS)
     before, lease = limits.take((tokens,), 40, NOW), limits.take((tokens,), 40, NOW)
-    before.settle(90)
+    before.end(tokens=90)
     assert await limits.confirm(lease, NOW, NOW, in_line=False) is None
 
 
