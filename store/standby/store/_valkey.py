@@ -11,8 +11,8 @@
 - Times are the server's: what this machine's clock says is moved by how far the two are apart when something goes in
   or comes out, so processes whose clocks differ agree on when a cooldown ends.
 - A server that comes back empty is told what this process knows.
-- Every key expires, long after anybody could still need it. All keys share one hash tag, so that a cluster keeps them
-  together.
+- Every key expires, long after anybody could still need it. All keys share one hash tag: a cluster keeps them together,
+  on the node that is to be named.
 """
 
 from __future__ import annotations
@@ -147,6 +147,9 @@ class ValkeyServer(Engine):
                 return "is loading its data"
             case failures.ReadOnlyError():
                 return "is a replica, which cannot be written"
+            case failures.MovedError():
+                moved = cast("Any", error)
+                return f"is a node of a cluster in which {moved.host}:{moved.port} has these keys"
             case failures.TimeoutError():
                 return "does not answer in time"
             case failures.ConnectionError() | OSError():
