@@ -145,6 +145,22 @@ async def test_who_was_refused_asks_again_when_time_has_come(seconds, in_line, f
     assert isinstance(limits.take((a,), 0, free_at), Lease)
 
 
+async def test_room_that_is_told_of_before_the_answer_is_there_is_not_overlooked():
+    """However often that happens: who was refused asks again at once."""
+
+    class Overtaken(Others):
+        async def take(self, asked, waited_seconds, *, in_line):
+            ((room, _),) = self.listeners
+            room(("a",))
+            return Full({"a": 20.0})
+
+    limits = Limits(Overtaken())
+    places = limits.capacity("a", PLACES)
+    for _ in range(3):
+        await limits.confirm(limits.take((places,), 0, NOW), NOW, NOW, in_line=True)
+        assert places.free_at(0, NOW) == NOW
+
+
 async def test_who_leaves_while_others_are_asked_has_used_nothing():
     """Nothing is under way, and the minute has counted no request."""
 
