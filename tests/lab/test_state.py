@@ -3,6 +3,8 @@
 import asyncio
 import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -98,8 +100,57 @@ async def test_the_admin_key_is_needed_where_there_is_one():
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no such host", "127.0.0.1:8080", "file:///etc/passwd"])
 def test_an_address_where_no_gateway_answers_is_an_error_in_words(url):
     """Refused, unknown or no address at all."""
-    with pytest.raises(NoState, match=r"no gateway answers|is not an address"):
+    with pytest.raises(NoState, match=r"no gateway answers|not the address of a gateway"):
         state_of_server(url, "")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:hunter2@127.0.0.1:1", "http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:1?hunter2"]
+)
+def test_an_address_that_is_wrong_is_not_repeated(url):
+    """There may be a password in it; what is allowed is told."""
+    with pytest.raises(NoState, match="http://HOST:PORT, without user") as caught:
+        state_of_server(url, "")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["hunter2 hunter3", "hunter2\nhunter3", "húnter2"])
+def test_an_admin_key_that_is_none_is_not_repeated(key):
+    """Nor is it sent."""
+    with pytest.raises(NoState, match="STANDBY_ADMIN_KEY is no key") as caught:
+        state_of_server("http://127.0.0.1:1", key)
+    assert "nter2" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_an_admin_key_from_a_file_may_end_in_a_line_break():
+    """As secrets that are mounted do."""
+    async with served([Answer(500)], server={"admin_key": "key-of-the-operators"}) as gateway:
+        assert len(await ask(gateway.url, "key-of-the-operators\n")) == 1
+
+
+def test_the_admin_key_is_shown_to_nobody_else(monkeypatch):
+    """Neither to where the answer points, nor to a proxy."""
+    asked = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.server.server_port, self.path, self.headers["authorization"]))
+            self.send_response(302)
+            self.send_header("location", f"http://127.0.0.1:{other.server_port}/somewhere")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as one, HTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{other.server_port}")
+        answers = Thread(target=one.handle_request)
+        answers.start()
+        with pytest.raises(NoState, match="answers 302"):
+            state_of_server(f"http://127.0.0.1:{one.server_port}", "hunter2")
+        answers.join()
+        assert asked == [(one.server_port, "/admin/candidates", "Bearer hunter2")]
 
 
 def test_the_words_for_every_standing():

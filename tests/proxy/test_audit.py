@@ -73,7 +73,15 @@ async def test_part_by_part():
 
 
 @pytest.mark.parametrize(
-    ("query", "named"), [("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"), ("until=now", "until")]
+    ("query", "named"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("until=now", "until"),
+        ("until=nan", "until"),
+        ("until=-inf", "until"),
+    ],
 )
 async def test_a_question_that_makes_no_sense(query, named):
     """400, and what is wrong with it."""

@@ -7,7 +7,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final, cast
+
+from standby.store import is_http_address
 
 TIMEOUT_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -29,16 +32,21 @@ def asked_of_server(url: str, path: str, key_of_list: str, admin_key: str) -> Se
     Raises:
         NoState: It does not answer, or not like that.
     """
-    if not url.startswith(("http://", "https://")):
-        raise NoState(f"{url!r} is not an address: write http://HOST:PORT")
+    if not is_http_address(url):
+        # Not repeated: there may be a password in it.
+        raise NoState("that is not the address of a gateway: write http://HOST:PORT, without user, ? and #")
+    admin_key = admin_key.strip()  # a file that holds a key ends in a line break
+    if not admin_key.isascii() or not admin_key.isprintable() or " " in admin_key:
+        raise NoState("STANDBY_ADMIN_KEY is no key: it must be printable ASCII text without spaces")
     headers = {"authorization": f"Bearer {admin_key}"} if admin_key else {}
     asked = urllib.request.Request(f"{url.rstrip('/')}{path}", headers=headers)  # noqa: S310 - checked above
     try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with _opener().open(asked, timeout=TIMEOUT_SECONDS) as answer:
             told: object = json.loads(answer.read(MAX_ANSWER_BYTES))
     except urllib.error.HTTPError as refused:
         with refused:
-            raise NoState(f"{url} answers {refused.code}: {_message(refused.read(MAX_ANSWER_BYTES))}") from None
+            help_ = "; the admin key is taken from STANDBY_ADMIN_KEY" if refused.code in (401, 403) else ""
+            raise NoState(f"{url} answers {refused.code}: {_message(refused.read(MAX_ANSWER_BYTES))}{help_}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise NoState(f"no gateway answers at {url}: {reason}") from None
@@ -46,6 +54,15 @@ def asked_of_server(url: str, path: str, key_of_list: str, admin_key: str) -> Se
     if not isinstance(found, list):
         raise NoState(f"what answers at {url} is no gateway of this version")
     return cast("Sequence[Mapping[str, Any]]", found)
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    """Without proxies and redirects: the admin key is for whom the operator named, and nobody else."""
+    opener = urllib.request.OpenerDirector()
+    for handler in ("HTTPHandler", "HTTPSHandler", "HTTPErrorProcessor", "HTTPDefaultErrorHandler"):
+        opener.add_handler(getattr(urllib.request, handler)())
+    return opener
 
 
 def _message(content: bytes) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -165,10 +167,10 @@ def _until(request: Request) -> float | None:
     written = request.query_params.get("until")
     if written is None:
         return None
-    try:
-        return float(written)
-    except ValueError:
-        raise bad_request("invalid_request", "`until` must be a time in seconds since the epoch.", "until") from None
+    with suppress(ValueError):
+        if isfinite(until := float(written)):
+            return until
+    raise bad_request("invalid_request", "`until` must be a time in seconds since the epoch.", "until")
 
 
 async def _object(request: Request, keys: tuple[str, ...] | None) -> Mapping[str, Any]:
@@ -186,8 +188,9 @@ async def _object(request: Request, keys: tuple[str, ...] | None) -> Mapping[str
 
 def _words(asked: Mapping[str, Any], key: str, default: str) -> str:
     value = asked.get(key, default)
-    if not isinstance(value, str) or len(value) > MAX_WORDS_CHARACTERS:
-        message = f"`{key}` must be a text of at most {MAX_WORDS_CHARACTERS} characters."
+    # A line break would be another line of the audit, and no database keeps a NUL.
+    if not isinstance(value, str) or len(value) > MAX_WORDS_CHARACTERS or not value.isprintable():
+        message = f"`{key}` must be a text of at most {MAX_WORDS_CHARACTERS} printable characters, on one line."
         raise bad_request("invalid_request", message, key)
     return value
 

@@ -41,6 +41,7 @@ from ._protocols import Catalog, History, Snapshot, State
 from ._schema import schema
 from ._shared_limits import Asked, Full, Grant, SharedLimits
 from ._standing import Cool, Demote, Disable, Effect, Enable, Failed, Restore, Standing, Succeeded
+from ._texts import is_http_address
 
 __all__ = [
     "BUILT_IN_RUNNER_POLICIES",
@@ -102,6 +103,7 @@ __all__ = [
     "StoreSettings",
     "Succeeded",
     "effective_policies",
+    "is_http_address",
     "literal_secrets",
     "load",
     "overlaid",

@@ -57,8 +57,25 @@ def _is_postgresql(url: str) -> bool:
     if not url.isprintable() or not url.startswith("postgresql://"):
         return False
     try:
-        return len(urlsplit(url).path) > 1
+        parts = urlsplit(url)
+        return len(parts.path) > 1 and parts.port != 0
     except ValueError:
+        return False
+
+
+def _is_valkey(url: str) -> bool:
+    """Whether it is an address that the client library takes; it takes more, and stumbles over the rest."""
+    if not url.isprintable() or set(url) & set(" ?#"):
+        return False
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in _VALKEY_SCHEMES
+            and bool(parts.hostname)
+            and parts.port != 0
+            and _DATABASE.fullmatch(parts.path) is not None
+        )
+    except ValueError:  # a port that is no number, a password with a slash in it
         return False
 
 
@@ -72,16 +89,19 @@ def _store_url(written: StoreUrl) -> StoreUrl:
 
 
 def _state_url(written: StoreUrl) -> StoreUrl:
-    if _VALKEY.match(written):
+    if _is_valkey(written):
         return written
     if written != "memory:" and not _is_sqlite(written) and not _is_postgresql(written):
         raise PydanticCustomError(
-            "ill_formed", "must be memory:, valkey://HOST:PORT/DB, redis://…, or one of the forms of store.url"
+            "ill_formed",
+            "must be memory:, valkey://HOST:PORT/DB, redis://…, or one of the forms of store.url; "
+            "in a password, / ? # and @ are written %2F %3F %23 %40",
         )
     return written
 
 
-_VALKEY = re.compile(r"(valkey|redis)s?://(?=[^/])[!-~]*$")
+_VALKEY_SCHEMES = frozenset({"valkey", "valkeys", "redis", "rediss"})
+_DATABASE = re.compile(r"/?|/[0-9]{1,4}")
 _URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+|postgresql://.+/.+)$"}
 _STATE_URL_SCHEMA: JsonDict = {"pattern": r"^(memory:|sqlite:///[^?#]+|postgresql://.+/.+|(valkey|redis)s?://[^/].*)$"}
 Bytes = Annotated[int, Field(gt=0)]

@@ -43,7 +43,8 @@ def _is_name(written: str) -> bool:
     return 0 < len(written) <= 256 and written == written.strip() and written.isprintable()
 
 
-def _is_http_address(written: str) -> bool:
+def is_http_address(written: str) -> bool:
+    """Whether it is an address to add a path to: no user, no question, a port that there is."""
     if not written.isprintable() or set(written) & set(" ?#\\"):
         return False
     try:
@@ -84,7 +85,7 @@ Name = Annotated[str, _ruled(_is_name, "1 to 256 printable characters with no sp
 
 HttpAddress = Annotated[
     str,
-    _ruled(_is_http_address, "http://HOST or https://HOST with a port and a path if need be, without user, ? and #"),
+    _ruled(is_http_address, "http://HOST or https://HOST with a port and a path if need be, without user, ? and #"),
     Field(json_schema_extra={"pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}),
 ]
 
