@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from standby.demo.faults import FaultServer, Hang, Wait
+from standby.demo.faults import FaultServer, Hang, Stream, Wait, chat_events
 from standby.proxy import serve
 from tests.proxy.listening import CHAT, HELLO, PATIENCE_SECONDS, document, served
 
@@ -45,8 +45,9 @@ async def test_cancelled():
     assert record["ending"] == "abandoned"
 
 
-async def test_interrupted_twice():
-    """The first SIGINT lets what is under way end, the second does not wait for it."""
+async def test_interrupted_twice(caplog):
+    """The first SIGINT lets what is under way end, the second does not wait for it: whoever waits is told, and we are."""
+    caplog.set_level("INFO", "standby.proxy")
     async with served(Hang()) as gateway:
         asking = asyncio.create_task(gateway.chat())
         await gateway.provider.until_requests(1)
@@ -55,8 +56,29 @@ async def test_interrupted_twice():
         await gateway.task
         [record] = await gateway.runner.history.newest()
         await gateway.provider.until_open_connections(0)
-        await asyncio.gather(asking, return_exceptions=True)
+        answer = await asking
     assert record["ending"] == "abandoned"
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+    assert [each.getMessage() for each in caplog.records] == [
+        "stopping; calls under way: 1, which have 600 s to end, and a second Ctrl-C cuts them"
+    ]
+
+
+async def test_a_stream_that_is_cut_ends_with_an_error(caplog):
+    """It is not ended as if it were complete."""
+    async with served(Stream(chat_events("Hello.")[:-1], ending="hang")) as gateway:
+        body = CHAT.replace(b"{", b'{"stream": true, ', 1)
+        async with gateway.http.stream("POST", "/v1/chat/completions", content=body) as answer:
+            told = answer.aiter_text()
+            heard = await anext(told)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            heard += "".join([part async for part in told])
+        await gateway.task
+    last = [line for line in heard.splitlines() if line][-1]
+    assert "Hello." in heard
+    assert last.startswith('data: {"error":')
+    assert caplog.records == []
 
 
 async def test_signals_are_given_back():

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
 import anyio
+import orjson
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from standby.runner import Gateway, open_gateway
 from standby.store import Document, Finding, InvalidConfig, ServerSettings, parse, read
 
 from ._access import is_loopback
 from ._admin import Tools
+from ._answers import error_answer, error_content
 from ._app import create_app
+from ._asked import path_of, run_id_of
 from ._follow import follow
 from ._head import Protocol
 from ._meter import Meter
+from ._refusals import Refusal
+
+log = logging.getLogger("standby.proxy")
 
 DRAIN_SECONDS: Final = 600
 """How long runs that are under way may take to end after SIGTERM: as long as a run may take by default."""
@@ -178,6 +186,7 @@ async def run_server(app: ASGIApp, listening: socket.socket, say: Callable[[str]
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config, lambda: say(f"listening on {address_of(listening)}"))
+    config.app = _told_when_cut(app, lambda: server.should_exit)
     try:
         await server.serve([listening])
     finally:
@@ -191,6 +200,27 @@ def address_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def _told_when_cut(app: ASGIApp, stops: Callable[[], bool]) -> ASGIApp:
+    """``app``, whose calls that are cancelled as the server stops are answered all the same."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not stops():
+                raise
+            path, refusal = path_of(scope), Refusal(503, "service_unavailable_error", "stopping", "The gateway stops.")
+            run_id = run_id_of(Request(scope))
+            try:
+                await error_answer(path, refusal, run_id)(scope, receive, send)
+            except RuntimeError:  # the answer has begun; of a stream this is the last event
+                event = b"data: " + orjson.dumps(error_content(path, refusal, run_id)) + b"\n\n"
+                with suppress(RuntimeError):
+                    await send({"type": "http.response.body", "body": event, "more_body": False})
+
+    return answer
+
+
 class _Server(uvicorn.Server):
     """Says when it listens, and leaves nothing behind."""
 
@@ -202,6 +232,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._listens()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if calls := len(self.server_state.tasks):
+            told = "stopping; calls under way: %d, which have %d s to end, and a second Ctrl-C cuts them"
+            log.info(told, calls, DRAIN_SECONDS)
+        await super().shutdown(sockets)
 
     async def cut(self) -> None:
         """Cancel what is still under way, and wait until it has given everything back."""

@@ -90,8 +90,13 @@ class Database(Engine):
         """Do ``work`` to its end, even where the caller is cancelled: no connection is left in the middle of it."""
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._over)
         return await asyncio.shield(task)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever was cancelled does not want to know any more
 
     def refuse_if_closed(self) -> None:
         """Raise where the database was closed."""
