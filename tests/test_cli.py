@@ -120,6 +120,15 @@ def test_check_says_that_all_is_well(good):
     assert (done.returncode, done.stdout.decode()) == (0, f"{good}: all is well: 1 models, 1 candidates\n")
 
 
+def test_check_says_what_serve_would_refuse(good):
+    """Though a program that embeds the runner may use it."""
+    Path(good).write_text(GOOD + "\nserver: {workers: 3}\n")
+    done = standby("check", good)
+    told = done.stderr.decode()
+    assert (done.returncode, told.splitlines()[0]) == (1, f"{good}: 1 error")
+    assert "store.state_url: 3 workers must share their run-time state" in told
+
+
 def test_check_says_everything_wrong_at_once_and_no_secret(bad):
     """The file, the count, a line for each mistake; never a key, never a traceback."""
     done = standby("check", bad)
@@ -260,7 +269,8 @@ def test_a_document_without_models_before_any_import(without_models, command):
     )
     done = standby(command, *asked)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert b"nothing is known yet" in done.stderr or b"none was ever stored" in done.stderr
+    assert b"nothing is known yet: there is no " in done.stderr
+    assert not (Path(without_models).parent / "standby.db").exists()
     assert b"Traceback" not in done.stderr
 
 

@@ -1,7 +1,7 @@
 """The `standby` command. Everything it does is in the library; here are its words, its options and its exit codes.
 
 Exit codes: 0 all is well; 1 what was asked for did not hold (a wrong document, a failed demo, a line that is no case);
-2 the command was used wrongly.
+2 the command was used wrongly; 130 Ctrl-C, where nothing was served yet.
 """
 
 from __future__ import annotations
@@ -151,10 +151,12 @@ def _explain_asked(gateway: Gateway, asked: Mapping[str, Any]) -> Mapping[str, A
 @app.command()
 def check(config: ConfigFile) -> None:
     """Say everything that is wrong with FILE, all at once."""
-    from standby.store import InvalidConfig, load
+    from standby.store import InvalidConfig, load, unfit_to_serve
 
     try:
         document = load(config)
+        if findings := unfit_to_serve(document.server, document.store):
+            raise InvalidConfig(findings, str(config))  # noqa: TRY301 - said as all else is
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -374,7 +376,7 @@ def export(
         async with open_sql(url) as opened:
             return yaml.safe_dump(await opened.catalog.document(version), sort_keys=False, allow_unicode=True)
 
-    typer.echo(_in_store(config, store, exported), nl=False)
+    typer.echo(_in_store(config, store, exported, makes=False), nl=False)
 
 
 @app.command()
@@ -417,16 +419,19 @@ def migrate(config: ConfigFile, store: StoreUrl = None) -> None:
     typer.echo(f"{config}: {_in_store(config, store, migrated)}")
 
 
-def _in_store(config: Path, url: str | None, work: Callable[[str], Awaitable[str]]) -> str:
+def _in_store(config: Path, url: str | None, work: Callable[[str], Awaitable[str]], *, makes: bool = True) -> str:
     """Do something in a store that is kept, and end with a message where there is none, or it cannot be used."""
     import anyio
 
+    from standby.lab import refuse_missing_file
     from standby.store import InvalidConfig, StoreError, load
 
     try:
         url = load(config).store.url if url is None else url
         if url == "memory:":
             fail("store.url is memory: nothing is kept; name a store, as sqlite:///PATH or postgresql://…")
+        if not makes:
+            refuse_missing_file(url)
         return anyio.run(work, url)
     except (InvalidConfig, ValueError) as error:
         typer.echo(str(error), err=True)

@@ -106,19 +106,19 @@ async def test_no_failover(written, asked):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "named"),
     [
-        ("POST", "/v1/audio/speech"),
-        ("POST", "/v1/audio/transcriptions"),
-        ("GET", "/"),
+        ("POST", "/v1/audio/speech", "'/v1/audio/speech'"),
+        ("POST", "/v1/audio/transcriptions", "'/v1/audio/transcriptions'"),
+        ("GET", "/", "The operator's page (see /admin/candidates and /readyz)"),
     ],
 )
-async def test_not_supported_yet(method, path):
+async def test_not_supported_yet(method, path, named):
     """501 for what the contract names and this version cannot do."""
     async with serving({"primary": []}) as proxy:
         response = await proxy.http.request(method, path)
     assert refused(response) == (501, "not_supported_yet", None)
-    assert error_of(response)["message"].startswith(f"'{path}' is not supported yet. (run ")
+    assert error_of(response)["message"].startswith(f"{named} is not supported yet. (run ")
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])

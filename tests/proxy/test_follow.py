@@ -72,6 +72,15 @@ async def test_a_file_that_is_put_in_its_place_is_the_next_version(gateway, path
     assert models(gateway) == ["second"]
 
 
+async def test_what_is_read_at_the_start_only_is_said_to_wait(gateway, path, caplog):
+    """Whoever takes a caller's key away is told that it is not gone yet."""
+    with caplog.at_level(logging.WARNING, "standby.proxy"):
+        path.write_text(TEXT.format(model="first") + "server: {maxBodyBytes: 1000}\n")
+        while not caplog.messages:  # noqa: ASYNC110 - the log tells
+            await anyio.sleep(0.01)
+    assert caplog.messages == [f"{path}: what was changed of server holds from the next start on"]
+
+
 async def test_an_invalid_file_is_refused_and_the_old_version_goes_on(gateway, path, caplog):
     """All that is wrong with it is in the log; when it is right again it is taken."""
     path.write_text(TEXT.format(model="second").replace("provider: a", "provider: b"))

@@ -63,6 +63,37 @@ async def is_operator(address="127.0.0.1", method="GET", **headers):
     return response.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "answered"),
+    [
+        ("127.0.0.1:8080", None, True),
+        ("gateway.example", None, True),
+        ("127.0.0.1:8080", "http://127.0.0.1:8080", True),
+        ("localhost:8080", "http://localhost:3000", True),
+        ("127.0.0.1:8080", "https://evil.example", False),
+        ("evil.example", "http://evil.example", False),
+        ("127.0.0.1:8080", "null", False),
+    ],
+)
+async def test_no_page_of_another_site_may_call(host, origin, answered):
+    """Without callers' keys whoever is on this machine may call, but what a browser here was told by somebody else."""
+    headers = {"host": host, **({} if origin is None else {"origin": origin})}
+    async with serving({"primary": []}) as proxy:
+        response = await proxy.chat(headers)
+        assert proxy.calls() == {"primary": int(answered)}
+    assert (response.status_code == 200) is answered
+    if not answered:
+        assert refused(response) == (403, "loopback_only", None)
+
+
+async def test_with_a_key_any_page_may_call():
+    """Whoever has the key was given it."""
+    server = {"keys": [{"name": "app", "key": "key-of-a-caller"}]}
+    async with serving({"primary": []}, server=server) as proxy:
+        headers = {"authorization": "Bearer key-of-a-caller", "origin": "https://ui.example"}
+        assert (await proxy.chat(headers)).status_code == 200
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 async def test_loopback_address(address):
     """Without an admin key, whoever asks from this machine's loopback is an operator."""

@@ -7,8 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from standby.proxy import CannotListen, address_of, bound_socket, serve
-from standby.proxy._serve import refuse_open_doors
-from standby.store import CallerKey, InvalidConfig, ServerSettings, StoreError
+from standby.store import CallerKey, InvalidConfig, ServerSettings, StoreError, StoreSettings, unfit_to_serve
 
 CONFIG = """
 version: 1
@@ -115,20 +114,21 @@ def test_address_that_cannot_be_bound(host, port):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example", ""])
 def test_no_keys_and_not_loopback(host):
     """Without callers' keys, the world is not answered; the message says what to do."""
-    with pytest.raises(InvalidConfig, match=r"without server\.keys the server answers on loopback only; give keys"):
-        refuse_open_doors(ServerSettings.model_construct(host=host, keys=[]), "gateway.yaml")
+    (finding,) = unfit_to_serve(ServerSettings.model_construct(host=host, keys=[]), StoreSettings())
+    assert finding.path == "server.host"
+    assert finding.message.startswith("without server.keys the server answers on loopback only; give keys")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "LocalHost", "::1", "[::1]"])
 def test_no_keys_and_loopback(host):
     """On loopback nobody needs a key."""
-    refuse_open_doors(ServerSettings(host=host), "gateway.yaml")
+    assert unfit_to_serve(ServerSettings(host=host), StoreSettings()) == []
 
 
 def test_keys_and_not_loopback():
     """With keys the server listens wherever it is told to."""
     keys = [CallerKey(name="app", key=SecretStr("key-of-the-app"))]
-    refuse_open_doors(ServerSettings(host="0.0.0.0", keys=keys), "gateway.yaml")
+    assert unfit_to_serve(ServerSettings(host="0.0.0.0", keys=keys), StoreSettings()) == []
 
 
 # -- serve

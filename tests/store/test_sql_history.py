@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from functools import partial
 
 import pytest
 from sqlalchemy import event
@@ -173,16 +174,21 @@ async def test_no_line_of_the_audit_makes_room(url):
         assert [line.at for line in await store.history.audit()] == [float(number) for number in range(29, -1, -1)]
 
 
-async def test_an_audit_that_cannot_be_read(url):
-    """It is said: an empty list would be a lie."""
+async def test_what_cannot_be_read(url):
+    """It is said: an empty list, or no record, would be a lie."""
 
     def refuse(connection) -> None:
         raise OperationalError("", {}, Exception("no"))
 
     async with open_sql(url) as store:
         event.listen(store._database.engine.sync_engine, "begin", refuse)
-        with pytest.raises(StoreError, match="the audit cannot be read"):
-            await store.history.audit()
+        for ask, what in (
+            (store.history.audit, "the audit"),
+            (store.history.newest, "the records of runs"),
+            (partial(store.history.get, "run_1"), "the records of runs"),
+        ):
+            with pytest.raises(StoreError, match=f"{what} cannot be read"):
+                await ask()
         event.remove(store._database.engine.sync_engine, "begin", refuse)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Final
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from standby.store import CallerKey, PriorityClass, RateLimitPolicy
+from standby.store import CallerKey, PriorityClass, RateLimitPolicy, is_loopback
 
 from ._refusals import Refusal
 
@@ -48,7 +47,7 @@ ANYBODY = Caller("", None, RateLimitPolicy())
 
 
 class Callers:
-    """The callers' keys of a server; without any, whoever reaches the server may call."""
+    """The callers' keys of a server; without any, whoever is on this machine may call."""
 
     def __init__(self, keys: Sequence[CallerKey]) -> None:
         self._known = [
@@ -66,6 +65,9 @@ class Callers:
             Refusal: The key is missing or wrong.
         """
         if not self._known:
+            if _is_a_foreign_page(request):
+                message = "Without server.keys the server answers this machine only, and no other site's page."
+                raise Refusal(403, "permission_error", "loopback_only", message)
             return ANYBODY
         given = _digest(SecretStr(bearer(request)))
         found: Caller | None = None
@@ -103,18 +105,6 @@ def bearer(request: Request) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine's loopback."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
 def _wrong_key() -> Refusal:
     return Refusal(401, "authentication_error", "invalid_api_key", "The key is missing or wrong.")
 
@@ -128,6 +118,15 @@ def _is_local(request: Request) -> bool:
         and _names_loopback(request)
         and not _is_another_sites(request)
     )
+
+
+def _is_a_foreign_page(request: Request) -> bool:
+    # A browser here lets any page post a text to any address, and a name that its owner makes resolve to loopback.
+    origin = request.headers.get("origin")
+    if origin is None:
+        return False
+    host = _HOST.fullmatch(origin.partition("://")[2])
+    return host is None or not is_loopback(host[1]) or not _names_loopback(request)
 
 
 def _is_forwarded(request: Request) -> bool:

@@ -69,7 +69,10 @@ class Admin:
     def _handler(self, answer: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             self._operators.check(request)
-            return json_answer(await answer(request))
+            try:
+                return json_answer(await answer(request))
+            except StoreError as error:
+                raise _store_unavailable(f"{error}.") from None
 
         return handle
 
@@ -126,10 +129,7 @@ class Admin:
 
     async def _audit(self, request: Request) -> Any:
         limit, until = _limit(request), _until(request)
-        try:
-            return {"audit": [asdict(line) for line in await self._runner.history.audit(limit, until)]}
-        except StoreError as error:
-            raise _store_unavailable(f"{error}.") from None
+        return {"audit": [asdict(line) for line in await self._runner.history.audit(limit, until)]}
 
     async def _reload(self, request: Request) -> Any:
         if self._tools.reload is None:

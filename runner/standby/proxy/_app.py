@@ -56,7 +56,7 @@ def create_app(runner: Runner, settings: ServerSettings | None = None, tools: To
         Route("/readyz", _ready(runner), methods=["GET"]),
         Route("/metrics", _metrics(operators, tools.meter or Meter(runner)), methods=["GET"]),
         *admin.routes(),
-        *(Route(path, _not_yet, methods=[method]) for path, method in NOT_YET),
+        *(Route(path, _not_yet(callers), methods=[method]) for path, method in NOT_YET),
     ]
     handlers = {Refusal: _refused, HTTPException: _http_error, ClientDisconnect: _gone, Exception: _defect}
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -122,8 +122,15 @@ def _metrics(operators: Operators, meter: Meter) -> Callable[[Request], Awaitabl
     return handle
 
 
-async def _not_yet(request: Request) -> Response:
-    raise not_yet(quoted(path_of(request.scope)))
+def _not_yet(callers: Callers) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        path = path_of(request.scope)
+        if path == "/":
+            raise not_yet("The operator's page (see /admin/candidates and /readyz)")
+        callers.of(request)
+        raise not_yet(quoted(path))
+
+    return handle
 
 
 # -- exceptions become answers, all of them here; Starlette would run a handler that is not `async` in a thread -------

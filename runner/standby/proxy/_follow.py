@@ -51,6 +51,7 @@ async def follow(
         if found is None or found == last:
             untaken = None
         elif await take(path, "was changed", reload, quiet=found == untaken):
+            _tell_what_waits(path, last, found)
             last, untaken = found, None
         else:
             untaken = found
@@ -76,6 +77,14 @@ async def take(
     except Exception:
         log.exception("%s %s, and cannot be taken: the old version goes on", config, why)
     return True
+
+
+def _tell_what_waits(path: Path, last: Mapping[str, Any] | str | None, found: Mapping[str, Any] | str) -> None:
+    """An operator who takes a caller's key away should not believe that it is gone."""
+    if isinstance(last, Mapping) and isinstance(found, Mapping):
+        changed = [name for name in ("server", "store") if last.get(name) != found.get(name)]
+        if changed:
+            log.warning("%s: what was changed of %s holds from the next start on", path, " and ".join(changed))
 
 
 def _folders(path: Path) -> set[Path]:

@@ -20,9 +20,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from standby.runner import Gateway, open_gateway
-from standby.store import Document, Finding, InvalidConfig, ServerSettings, parse, read
+from standby.store import Document, InvalidConfig, ServerSettings, parse, read, unfit_to_serve
 
-from ._access import is_loopback
 from ._admin import Tools
 from ._answers import error_answer, error_content
 from ._app import create_app
@@ -83,7 +82,7 @@ async def serve(
     """
     where = os.fspath(config)
     raw = read(config)
-    settings = settings_of(parse(raw, where=where), where, host=host, port=port)
+    settings = settings_of(parse(raw, where=where), where, host=host, port=port, workers=1)
     # The address first: a second server that was started by mistake must not put its document into a shared store.
     with bound_socket(settings.host, settings.port) as listening:
         opened = open_gateway(raw, where=where, last_good=copy_beside(config) if last_good else None)
@@ -110,29 +109,18 @@ def tools_of(
     return Tools(reload, None if explain is None else lambda asked: explain(gateway, asked), meter)
 
 
-def settings_of(document: Document, where: str, *, host: str | None, port: int | None) -> ServerSettings:
+def settings_of(document: Document, where: str, *, host: str | None, port: int | None, workers: int) -> ServerSettings:
     """The document's `server` section under what overrides it.
 
     Raises:
-        InvalidConfig: It would let everybody in.
+        InvalidConfig: It would let everybody in, or have workers that share nothing.
     """
     settings = document.server
-    settings = settings.model_copy(
-        update={"host": host or settings.host, "port": settings.port if port is None else port}
-    )
-    refuse_open_doors(settings, where)
+    port = settings.port if port is None else port
+    settings = settings.model_copy(update={"host": host or settings.host, "port": port, "workers": workers})
+    if findings := unfit_to_serve(settings, document.store):
+        raise InvalidConfig(findings, where)
     return settings
-
-
-def refuse_open_doors(settings: ServerSettings, where: str) -> None:
-    """Refuse to listen for the world without callers' keys.
-
-    Raises:
-        InvalidConfig: That is what the settings say.
-    """
-    if not settings.keys and not is_loopback(settings.host):
-        message = "without server.keys the server answers on loopback only; give keys, or a loopback address"
-        raise InvalidConfig([Finding(path="server.host", found=repr(settings.host), message=message)], where)
 
 
 def bound_socket(host: str, port: int, *, shared: bool = False, listens: bool = True) -> socket.socket:

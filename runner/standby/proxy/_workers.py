@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, Final
 
-from standby.store import Document, Finding, InvalidConfig, parse, read
+from standby.store import InvalidConfig, parse, read
 
 from ._meter import new_board
 from ._serve import SIGNALS, CannotListen, address_of, bound_socket, copy_beside, print_at_once, settings_of
@@ -75,26 +75,11 @@ def supervise(
     where = os.fspath(config)
     raw = read(config)
     document = parse(raw, where=where)
-    settings = settings_of(document, where, host=host, port=port)
-    refuse_unshared_state(document, workers, where)
+    settings = settings_of(document, where, host=host, port=port, workers=workers)
     with _port(settings.host, settings.port) as reserved, _signals() as signals:
         copy = copy_beside(config) if last_good else None
         plan = Plan(where, raw, document.store.url != "memory:", workers, command, settings.host, reserved, copy)
         Workers(plan, signals, say).run()
-
-
-def refuse_unshared_state(document: Document, workers: int, where: str) -> None:
-    """Refuse workers of which each would learn on its own that a provider is down.
-
-    Raises:
-        InvalidConfig: That is what the document says.
-    """
-    if workers > 1 and document.store.state_url == "memory:":
-        message = (
-            f"{workers} workers must share their run-time state: name valkey://HOST:PORT/DB, sqlite:///PATH or "
-            "postgresql://… here or in store.url, or serve with one worker"
-        )
-        raise InvalidConfig([Finding(path="store.state_url", found="memory:", message=message)], where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from ._audit import Audit, Audited, reloaded
 from ._config import literal_secrets, load, parse, read
-from ._document import CallerKey, Document, ServerSettings, StoreSettings
+from ._document import CallerKey, Document, ServerSettings, StoreSettings, unfit_to_serve
 from ._effective import EffectivePolicies, effective_policies
 from ._errors import MissingExtra, StoreError
 from ._findings import Finding, InvalidConfig
@@ -41,7 +41,7 @@ from ._protocols import Catalog, History, Snapshot, State
 from ._schema import schema
 from ._shared_limits import Asked, Full, Grant, SharedLimits
 from ._standing import Cool, Demote, Disable, Effect, Enable, Failed, Restore, Standing, Succeeded
-from ._texts import is_http_address
+from ._texts import is_http_address, is_loopback
 
 __all__ = [
     "BUILT_IN_RUNNER_POLICIES",
@@ -104,6 +104,7 @@ __all__ = [
     "Succeeded",
     "effective_policies",
     "is_http_address",
+    "is_loopback",
     "literal_secrets",
     "load",
     "overlaid",
@@ -111,4 +112,5 @@ __all__ = [
     "read",
     "reloaded",
     "schema",
+    "unfit_to_serve",
 ]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from ._findings import Finding
 from ._models import (
     BUILT_IN_RUNNER_POLICIES,
     BUILT_IN_RUNTIME_POLICIES,
@@ -23,7 +24,7 @@ from ._models import (
     Section,
 )
 from ._protocols import Snapshot
-from ._texts import Id, Key, Name, StoreUrl
+from ._texts import Id, Key, Name, StoreUrl, is_loopback
 
 _SQLITE = "sqlite:///"
 
@@ -203,3 +204,19 @@ class Document(Section):
             runner_policies=MappingProxyType({**BUILT_IN_RUNNER_POLICIES, **self.runner_policies}),
             runtime_policies=MappingProxyType({**BUILT_IN_RUNTIME_POLICIES, **self.runtime_policies}),
         )
+
+
+def unfit_to_serve(server: ServerSettings, store: StoreSettings) -> list[Finding]:
+    """What is wrong with a document that is to be served, though a program that embeds the runner may use it."""
+    findings: list[Finding] = []
+    if not server.keys and not is_loopback(server.host):
+        message = "without server.keys the server answers on loopback only; give keys, or a loopback address"
+        findings.append(Finding(path="server.host", found=repr(server.host), message=message))
+    if server.workers > 1 and store.state_url == "memory:":
+        # Each would learn on its own that a provider is down.
+        message = (
+            f"{server.workers} workers must share their run-time state: name valkey://HOST:PORT/DB, sqlite:///PATH or "
+            "postgresql://… here or in store.url, or serve with one worker"
+        )
+        findings.append(Finding(path="store.state_url", found="memory:", message=message))
+    return findings

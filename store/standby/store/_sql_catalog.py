@@ -234,8 +234,9 @@ class SqlCatalog:
         async with self._file.read() as connection:
             newest = await _newest(connection)
             if not 0 < (version or newest) <= newest:
-                has = f"it has 1 to {newest}" if newest else "none was ever stored"
-                raise StoreError(f"{self._file.name} holds no version {version or 1} of the catalog: {has}")
+                if not newest:
+                    raise StoreError(f"{self._file.name} has no catalog yet: import a document that has models")
+                raise StoreError(f"{self._file.name} holds no version {version} of the catalog: it has 1 to {newest}")
             return _whole(await _sections(connection, version or newest))
 
     async def _store(self, sections: Mapping[str, Mapping[str, Any]], origin: str, by: str, why: str) -> int:

@@ -83,7 +83,11 @@ class SqlHistory:
             self.writer.add(line)
 
     async def get(self, run_id: str) -> Mapping[str, Any] | None:
-        """The record of one run; `None` where it is not, or no longer, known."""
+        """The record of one run; `None` where it is not, or no longer, known.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
         for kept in reversed(self.writer):
             if isinstance(kept, _Kept) and kept.run_id == run_id:
                 return kept.record
@@ -94,6 +98,9 @@ class SqlHistory:
         """The newest records first, at most ``limit``; only those older than the run ``before``, where given.
 
         Those that are not written yet come first, though another process may have written newer ones.
+
+        Raises:
+            StoreError: The database cannot be read.
         """
         # Taken before the first await: what is written meanwhile is then found twice rather than never.
         waiting = {kept.run_id: kept.record for kept in reversed(self.writer) if isinstance(kept, _Kept)}
@@ -134,8 +141,7 @@ class SqlHistory:
             async with self._file.read() as connection:
                 return list(await connection.scalars(select(runs.c.record).where(runs.c.run_id == run_id)))
         except DBAPIError as error:
-            log.warning("%s; the record of a run was asked for and cannot be read", self._file.words(error))
-            return []
+            raise StoreError(f"{self._file.words(error)}; the records of runs cannot be read") from error
 
     async def _written(self, limit: int, before: str | None) -> list[tuple[str, Mapping[str, Any]]]:
         query = select(runs.c.run_id, runs.c.record).order_by(runs.c.seq.desc()).limit(max(0, limit))
@@ -146,8 +152,7 @@ class SqlHistory:
             async with self._file.read() as connection:
                 return [(run_id, record) for run_id, record in await connection.execute(query)]
         except DBAPIError as error:
-            log.warning("%s; the records of runs were asked for and cannot be read", self._file.words(error))
-            return []
+            raise StoreError(f"{self._file.words(error)}; the records of runs cannot be read") from error
 
     async def _audited(self, limit: int, until: float | None) -> list[Audited]:
         query = select(audit.c.at, audit.c.who, audit.c.what, audit.c.target, audit.c.why)

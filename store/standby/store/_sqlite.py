@@ -34,6 +34,7 @@ from ._database import Changes, Database, to_json
 from ._engine import POLL
 from ._errors import StoreError, Unreachable
 from ._sql_schema import NEWEST, one_migration, revision_of, upgrade
+from ._texts import StoreUrl
 
 BUSY: Final = 5
 NOT_A_DATABASE: Final = 26
@@ -226,9 +227,14 @@ def _path_in(url: str) -> str:
     try:
         parts = make_url(url)
     except ArgumentError:
-        raise StoreError(f"{url!r} is not the address of a store: write sqlite:///PATH") from None
+        hidden = StoreUrl(url).hidden
+        message = (
+            f"{hidden!r} is not the address of a store: write sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DB"
+        )
+        raise StoreError(message) from None
     if parts.drivername not in {"sqlite", "sqlite+aiosqlite"}:
-        raise StoreError(f"{parts.drivername} is not supported here: write sqlite:///PATH")
+        message = "write sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+        raise StoreError(f"{parts.drivername} is not supported here: {message}")
     path = parts.database
     if parts.host or parts.query or not path or path == ":memory:" or path.startswith("file:"):
         raise StoreError(f"{url!r} names no file: write sqlite:///PATH, or memory: for a store that keeps nothing")

@@ -6,6 +6,7 @@ when the text is read. No message repeats the text: some of these are secrets.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -58,6 +59,18 @@ def is_http_address(written: str) -> bool:
         )
     except ValueError:  # a port that is no number, a half-written IPv6 address
         return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine's loopback."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 class StoreUrl(str):
