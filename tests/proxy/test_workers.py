@@ -340,6 +340,17 @@ def test_a_worker_that_dies_at_the_start_ends_all(tmp_path):
         supervise(written(tmp_path, document(tmp_path)), 2, [sys.executable, "-c", "raise SystemExit(7)"])
 
 
+def test_a_worker_that_dies_before_it_has_heard_its_task_ends_all(tmp_path):
+    """However long the task is: nobody waits for it to be read."""
+    raw = document(tmp_path)
+    raw["providers"]["a"]["headers"] = {"x-long": "x" * 1_000_000}
+    path = written(tmp_path, raw)
+    code = f"from standby.proxy import supervise; supervise({str(path)!r}, 2, ['false'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert "CannotStart: worker 1" in done.stderr
+
+
 def without_log(text):
     return "".join(line for line in text.splitlines(keepends=True) if not re.match(r"\d{4}-", line))
 

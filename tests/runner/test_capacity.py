@@ -153,6 +153,11 @@ def test_an_estimate_above_the_limit_is_settled_by_what_was_counted():
     assert (tokens.used(1.0), tokens.free_at(70, 1.0)) == ((0, 30), 1)
 
 
+def test_tokens_that_nothing_counts_are_not_remembered():
+    """A caller may have asked for any number."""
+    assert [part.tokens for part in take(capacity(requestsPerMinute=5), tokens=9 * 10**18).parts] == [0]
+
+
 @pytest.mark.parametrize("what_comes", [lambda lease: lease.end(tokens=90), lambda lease: lease.end(used=False)])
 def test_a_call_longer_than_a_minute_settles_nothing(what_comes):
     """Its request and its tokens are forgotten by then; those of others are not touched."""

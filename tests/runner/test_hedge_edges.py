@@ -83,7 +83,7 @@ async def test_streams_and_whole_answers_are_timed_apart():
 
 
 async def test_the_callers_context_reaches_the_hedge():
-    """Its spans and its logging are the run's."""
+    """Its spans and its logging are the run's, whoever else is hedged before it."""
     mine = ContextVar("mine", default="nobody's")
     seen = []
 
@@ -91,11 +91,17 @@ async def test_the_callers_context_reaches_the_hedge():
         seen.append(mine.get())
         return answer()
 
-    gate = gateway({"a": [Slow(60)], "b": []}, model=AFTER_4)
+    async def ask(name):
+        mine.set(name)
+        await gate.ask()
+
+    gate = gateway({"a": [Slow(60), Slow(60)], "b": []}, model=AFTER_4)
     gate.clients["b"].send = send
-    mine.set("the caller's")
-    await gate.ask()
-    assert seen == ["the caller's"]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, "ada's")
+        await anyio.sleep(1)
+        tasks.start_soon(ask, "bob's")
+    assert seen == ["ada's", "bob's"]
 
 
 async def test_hedges_that_the_deadline_cuts_are_paid_for():

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from standby.runner.testing import EPOCH, Fail, Slow
-from standby.store import Cool, MemoryState
+from standby.store import Cool, MemoryState, Restore
 from tests.runner.conftest import gateway
 from tests.runner.elsewhere import (
     NOTHING,
@@ -103,6 +103,32 @@ async def test_a_hedge_that_is_refused_elsewhere_leaves_the_candidate_for_its_ow
         other.end(used=True)
     assert ended == [("run", "b", 5)]
     assert elsewhere.held == NOTHING
+
+
+async def test_after_a_hedge_that_is_refused_elsewhere_the_next_is_asked():
+    """It was none."""
+    elsewhere = Elsewhere(0.25)
+    await elsewhere.process().hold("chat/b", **ONE_AT_A_TIME)
+    gate = sharing(elsewhere, {"a": [Slow(50)], "b": [], "c": []}, model={"hedge": {"afterSeconds": 1}})
+    began = anyio.current_time()
+    assert (await gate.ask()).candidate == "c"
+    assert anyio.current_time() - began == 1.5  # a second after it was called, and two more questions
+    assert gate.calls() == {"a": 1, "b": 0, "c": 1}
+
+
+async def test_whoever_is_well_again_while_others_are_asked_is_called_at_once():
+    """A run in line for one candidate hears of the other when it has its answer."""
+    elsewhere = Elsewhere(0.25)
+    await elsewhere.process().hold("chat/a", **ONE_AT_A_TIME)
+    gate = sharing(elsewhere, {"a": [], "b": []})
+    now = EPOCH + anyio.current_time()
+    await gate.state.apply([Cool("candidate:chat/b", now, now + 500, 1, "test")])
+    ended = []
+    async with anyio.create_task_group() as tasks:
+        await ended_at(tasks, gate, "run", ended)  # asks for `a` from 0.25 on, and in line until 0.75
+        await anyio.sleep(0.25)
+        await gate.state.apply([Restore("candidate:chat/b", now + 0.375, "ann")])
+    assert ended == [("run", "b", 1.0)]
 
 
 async def test_a_hedge_that_is_not_wanted_any_more_frees_what_it_had_taken_here():

@@ -12,6 +12,7 @@ import yaml
 
 from standby.store import Hedge, InvalidConfig, MemoryCatalog, load, parse, read
 from standby.store._models import BUILT_IN_RUNNER_POLICIES, BUILT_IN_RUNTIME_POLICIES
+from standby.store._texts import StoreUrl
 
 DATA = Path(__file__).parent / "data"
 ENVIRON = {"APP_KEY": "app-key", "OPENAI_API_KEY": "sk-openai"}
@@ -163,6 +164,19 @@ def test_store_url__keeps_its_password():
     assert "secret-password" not in repr(document)
     (error,) = errors(changed("store", to={"url": url.replace("postgresql", "mysql")}))
     assert "secret-password" not in error
+
+
+@pytest.mark.parametrize(
+    ("url", "hidden"),
+    [
+        ("postgresql://h/db?password=hunter2", "postgresql://h/db?password=***"),
+        ("postgresql://h/db?user=u&password=hunter2&port=1", "postgresql://h/db?user=u&password=***&port=1"),
+        ("postgresql://u:hunter2@h/db?sslpassword=hunter3", "postgresql://u:***@h/db?sslpassword=***"),
+    ],
+)
+def test_store_url__a_password_among_its_options(url, hidden):
+    """It is hidden as well."""
+    assert StoreUrl(url).hidden == hidden
 
 
 @pytest.mark.parametrize(

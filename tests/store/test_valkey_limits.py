@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import pytest
+from redis import exceptions as failures
 
 from standby.store import Asked, Full, RateLimitPolicy, SharedLimits
 from standby.store._valkey import ValkeyServer
@@ -313,6 +314,112 @@ async def test_what_is_given_back_is_not_given_back_again_where_the_answer_was_l
     assert out() == 1
 
 
+async def test_what_was_taken_long_ago_is_free_whatever_became_of_its_keys(two, valkey):
+    """The sums of the last minute are what is in the last minute."""
+    one, other = two
+    for _ in range(5):
+        (await one.take(FIVE_A_MINUTE)).end(used=True)
+    valkey.client().delete(f"{{test}}:taken:{KEY}")
+    assert [isinstance(await other.take(FIVE_A_MINUTE), Full) for _ in range(6)] == [False] * 5 + [True]
+
+
+async def test_a_question_that_comes_too_late_is_not_answered(two):
+    """As when it was held up on a connection that was given up, and all was told anew meanwhile."""
+    one, other = two
+    sent, send = [], one.limits._script
+
+    async def remembers(**arguments):
+        sent.append(arguments)
+        return await send(**arguments)
+
+    one.limits._script = remembers
+    (await one.take(ONE_AT_A_TIME)).end(used=True)
+    await one.take(RateLimitPolicy(), key="after that")
+    await send(**sent[0])
+    assert not isinstance(await other.take(ONE_AT_A_TIME), Full)
+
+
+class HeldUp:
+    """The answers of the server come when ``goes_on`` is set; the questions have come by then."""
+
+    def __init__(self, limits):
+        self.goes_on, self.asked = anyio.Event(), 0
+        self._send = limits._script
+        limits._script = self
+
+    async def until_asked(self):
+        """Wait for the next question."""
+        asked = self.asked
+        with anyio.fail_after(AT_ONCE_SECONDS):
+            while self.asked == asked:  # noqa: ASYNC110 - it is told by another task
+                await anyio.sleep(0.005)
+
+    async def __call__(self, **arguments):
+        self.asked += 1
+        reply = await self._send(**arguments)
+        await self.goes_on.wait()
+        return reply
+
+
+async def test_what_is_granted_while_all_is_told_anew_is_told_as_well(open_process):
+    """It was decided alone, and is not in what is under way."""
+    one, other = await open_process(wait_seconds=0.05), await open_process()
+    await one.take(RateLimitPolicy(), key="now it knows of the other")
+    server = HeldUp(one.limits)
+    await one.take(RateLimitPolicy(), key="nobody answers")
+    server.goes_on.set()
+    await one.until_share(1)
+    server.goes_on = anyio.Event()
+    one.limits._go_alone(TimeoutError())
+    one.limits._wake.set()
+    await server.until_asked()
+    await one.take(ONE_AT_A_TIME)
+    server.goes_on.set()
+    await one.until_share(1)
+    await one.take(RateLimitPolicy(), key="after that")
+    assert isinstance(await other.take(ONE_AT_A_TIME), Full)
+
+
+async def test_whoever_gave_up_before_it_was_asked_for_is_asked_for_once(open_process, valkey):
+    """It was decided alone, and told with all the rest."""
+    one, other = await open_process(wait_seconds=0.05), await open_process()
+    await one.take(RateLimitPolicy(), key="now it knows of the other")
+    server = HeldUp(one.limits)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.take, FIVE_A_MINUTE)
+        await server.until_asked()
+        for _ in range(3):
+            tasks.start_soon(one.take, FIVE_A_MINUTE)
+    server.goes_on.set()
+    await one.until_share(1)
+    await one.take(RateLimitPolicy(), key="after that")
+    assert valkey.client().zcard(f"{{test}}:taken:{KEY}") == 4
+    assert [isinstance(await other.take(FIVE_A_MINUTE), Full) for _ in range(2)] == [False, True]
+
+
+async def test_a_subscription_that_says_nothing_any_more_is_made_anew(valkey_url):
+    """What lies between may drop one connection alone, and tell nobody."""
+    server = ValkeyServer(valkey_url)
+    pubsub = server.client.pubsub
+
+    def deaf():
+        heard = pubsub()
+
+        async def get_message(**_):
+            await anyio.sleep(0.01)
+
+        heard.get_message = get_message
+        return heard
+
+    server.client.pubsub = deaf
+    with pytest.raises(failures.TimeoutError):
+        async with server.subscribed("test") as messages:
+            with anyio.fail_after(AT_ONCE_SECONDS):
+                async for _ in messages:
+                    pass
+    await server.aclose()
+
+
 async def test_to_close_ends_though_a_cancellation_is_lost(open_process):
     """A client library may swallow one; what is under way then is the last that is asked."""
     process, asked = await open_process(), anyio.Event()
@@ -336,5 +443,5 @@ async def test_every_key_expires(two, valkey):
     await two[0].take(FIVE_A_MINUTE)
     client = valkey.client()
     keys = list(client.keys("*"))
-    assert len(keys) == 5  # the processes, the life, the use of two limits, and one window
+    assert len(keys) == 7  # the processes, the life, two last batches, the use of two limits, and one window
     assert all(client.ttl(key) > 0 for key in keys)

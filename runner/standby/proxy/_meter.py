@@ -12,6 +12,7 @@ second, in a file without a name that all of them inherit, and whoever is asked 
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import struct
@@ -27,6 +28,8 @@ from standby.runner import Runner
 
 from ._counts import Counts
 from ._readings import METRICS, Readings, readings
+
+log = logging.getLogger("standby.proxy")
 
 PUBLISH_SECONDS: Final = 1.0
 STALE_SECONDS: Final = 10.0
@@ -80,7 +83,10 @@ class Meter:
     async def keep_publishing(self) -> None:
         """Publish, every second."""
         while True:
-            self.publish()
+            try:
+                self.publish()
+            except OSError as error:  # no memory for it: that is no reason to end
+                log.warning("the metrics of this worker cannot be published: %s", error.strerror)
             await anyio.sleep(PUBLISH_SECONDS)
 
 

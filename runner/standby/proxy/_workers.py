@@ -226,8 +226,9 @@ class Workers:
                 family=listening.family,
                 boards=self._boards,
             )
-            with suppress(OSError):  # it is dead already, and its pipe will say so
-                pipe.send(task)
+        # Only now: while its end is open here too nobody says that it is dead, and a long document fills the pipe.
+        with suppress(OSError):  # it is dead already, and its pipe will say so
+            pipe.send(task)
 
     # -- what is heard ---------------------------------------------------------------------------------------------
 

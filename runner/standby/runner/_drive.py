@@ -170,7 +170,7 @@ class Driver:
 
     async def _prepare(self, run: Run, call: Call) -> bool:
         """Take the local capacity and the probe that the call needs; tell the plan where they are not to be had."""
-        capacities, held = call.candidate.capacities, run.held
+        capacities, held, asked = call.candidate.capacities, run.held, bool(call.probe)
         if not call.admitted:
             if held.anything:
                 await self.give_back(run, held)
@@ -180,10 +180,12 @@ class Driver:
                     run.plan.report_refused(call, run.timeline.at(taken.free_at), run.timeline.now())
                     return False
                 held.lease, held.called = taken, False
-                if self.limits.shares and (refused := await self.refused_elsewhere(run, taken)) is not None:
-                    held.lease = None
-                    run.plan.report_refused(call, run.timeline.at(refused.free_at), run.timeline.now())
-                    return False
+                if self.limits.shares and any(part.to_be_asked for part in taken.parts):
+                    asked = True
+                    if (refused := await self.refused_elsewhere(run, taken)) is not None:
+                        held.lease = None
+                        run.plan.report_refused(call, run.timeline.at(refused.free_at), run.timeline.now())
+                        return False
         if call.probe:
             until = call.until + PROBE_LEASE_MARGIN_SECONDS
             held.probe = call.probe
@@ -192,7 +194,7 @@ class Driver:
                 run.plan.report_probed_elsewhere(call, run.timeline.now())
                 await self.give_back(run, held)
                 return False
-        if (call.probe or self.limits.shares) and not run.plan.may_still_begin(call, run.timeline.now()):
+        if asked and not run.plan.may_still_begin(call, run.timeline.now()):
             run.plan.report_not_made(call)
             await self.give_back(run, held)
             return False
@@ -320,7 +322,9 @@ class Driver:
         look_at = math.inf
 
         def due_changed() -> None:
-            scope.deadline = timeline.deadline(min(timeline.at(ticket.due), look_at, until))
+            # By way of the epoch, whose numbers are coarse, it could come out earlier than it is due.
+            due = anyio.current_time() + (ticket.due - timeline.steady())
+            scope.deadline = min(due, timeline.deadline(min(look_at, until)))
 
         # Capacity that comes with time is nobody's to hand over: whoever waits for it looks when it is due.
         ticket.due_changed = due_changed

@@ -187,14 +187,18 @@ class Race(Generic[T]):
         # Counted here, not when it is due: a task that is cancelled before its first step never comes to its end.
         self.hedges += 1
         try:
-            call = None
-            if self._clocks and not self._decided:
-                call = self._plan.hedge(self._run.timeline.now(), self._has_capacity)
-            if call is not None:
+            refused: set[RouteCandidate] = set()
+            while self._clocks and not self._decided:
+                now = self._run.timeline.now()
+                call = self._plan.hedge(now, lambda each: each not in refused and self._has_capacity(each))
+                if call is None:
+                    break
                 held = self._held_for(call.candidate)
                 if await self._granted(call, held):
                     self._arm(call)
                     await self._make(call, held)
+                    break
+                refused.add(call.candidate)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as defect:  # noqa: BLE001 - raised where the run is

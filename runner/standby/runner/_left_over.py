@@ -128,7 +128,8 @@ class LeftOver:
         if self.only_queue:
             return NOBODY
         latest = inf if self._health_wait_until is None or self._at_limit else self._health_wait_until
-        due = min(self._waited_for(now)[0], default=inf)
+        # Somebody may have come back since the step, while others were asked.
+        due = now if self.has_turn(now) else min(self._waited_for(now)[0], default=inf)
         return Awaited(tuple(candidate for candidate, _ in self._passed_by), due, latest)
 
     def has_turn(self, now: float) -> bool:

@@ -151,7 +151,9 @@ class Capacity:
         taken = self._taken
         if taken and taken[0].at + WINDOW_SECONDS <= now:
             self._forget(now)
-        if tokens > self._max_tokens:
+        if not self.counts_tokens:
+            tokens = 0  # nothing counts them, and a caller may have asked for any number
+        elif tokens > self._max_tokens:
             tokens = int(self._max_tokens)
         if (
             self.in_use >= self._max_in_use
@@ -306,9 +308,10 @@ class Limits:
 
     @property
     def _share_now(self) -> float:
-        share = 1.0 if self._others is None else self._others.share
-        # Who counts for all knows how many there are, unless it was never reached.
-        return min(share, self._share) if self._others is None or share < 1 else share
+        share = None if self._others is None else self._others.share
+        if share is None:
+            return self._share
+        return share if share == 1 else min(share, self._share)
 
     async def confirm(self, lease: Lease, now: float, since: float, *, in_line: bool) -> Refused | None:
         """Ask the other processes for what ``lease`` holds here; where they refuse, or the caller leaves, it is ended.

@@ -400,6 +400,7 @@ class Plan:
         self._ended(call, refund=True)
         self._admitted = False
         if call.hedge:
+            self._hedges -= 1
             self._order = chain((call.candidate,), self._order)
 
     def report_admitted(self, candidate: RouteCandidate, queued_seconds: float) -> None:

@@ -44,7 +44,9 @@ class Alarms:
         """
         if self._loop is not (loop := _loop()):  # the one before is over, with all that waited in it
             self._loop, self._set, self._taken_back, self._rings_at = loop, [], 0, math.inf
-        alarm = Alarm(begin)
+        # In the context of who sets it: the timer is of whoever set the first.
+        context = contextvars.copy_context()
+        alarm = Alarm(lambda: context.run(begin_later, 0.0, begin))
         heappush(self._set, (at, next(self._numbers), alarm))
         if at < self._rings_at:
             self._wait_until(at)
@@ -75,7 +77,7 @@ class Alarms:
             if begin is None:
                 self._taken_back -= 1
             else:
-                begin_later(0, begin)
+                begin()
         if self._set:
             self._wait_until(self._set[0][0])
 
@@ -84,13 +86,13 @@ class Alarm:
     """One moment at which a task begins.
 
     Attributes:
-        begin: Gives the task; `None` where it has begun, or is not to begin any more.
+        begin: Begins the task; `None` where it has begun, or is not to begin any more.
     """
 
     __slots__ = ("begin",)
 
-    def __init__(self, begin: Begin) -> None:
-        self.begin: Begin | None = begin
+    def __init__(self, begin: Callable[[], object]) -> None:
+        self.begin: Callable[[], object] | None = begin
 
 
 def begin_later(seconds: float, begin: Begin) -> Cancel:

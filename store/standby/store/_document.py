@@ -143,7 +143,7 @@ class ServerSettings(Section):
     workers: Annotated[int, Field(ge=1)] = 1
     """How many processes answer on the port; more than one share their state through a store that is not `memory:`."""
     keys: list[CallerKey] = Field(default_factory=list[CallerKey])
-    """Callers' keys; without any, everybody on this machine may call, and nobody else."""
+    """Callers' keys; without any, everybody on this machine may call, and no page of another site's."""
     admin_key: Annotated[Key | None, BeforeValidator(_empty_is_none)] = None
     """Secret. The admin API's key; empty or left out, that API answers on loopback only."""
     max_body_bytes: Annotated[Bytes, Field(alias="maxBodyBytes")] = 10 * 1024 * 1024

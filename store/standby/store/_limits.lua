@@ -1,6 +1,7 @@
 -- Takes and gives back room within limits that processes share; see _valkey_limits.py.
 --
--- KEYS: the processes, the life; then two for each limit: its use, and what was taken of it in the last minute.
+-- KEYS: the processes, the life, this process's last batch; then two for each limit: its use, and what was taken of it
+-- in the last minute.
 -- ARGV: the batch, as JSON.
 --
 -- A use is a hash: `requests` and `tokens` of the last minute; for each process `out:PROCESS`, its calls under way, and
@@ -27,8 +28,12 @@ local function alive(process)
     return known[process]
 end
 
+-- A batch that was given up, and comes after one that told all anew, was told with that.
+local last = KEYS[3]
+if tonumber(redis.call('GET', last) or '0') >= batch.number then return cjson.encode({life = life}) end
 -- Nothing is decided on what this process is no longer, or not yet, known to hold.
 if not batch.restates and (batch.life ~= life or not alive(me)) then return cjson.encode({life = life}) end
+redis.call('SET', last, batch.number, 'EX', 86400)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], now + batch.alive_seconds, me)
 redis.call('EXPIRE', KEYS[1], 86400)
@@ -42,17 +47,21 @@ local function count(use, requests, tokens)
 end
 
 local function keep(use, taken)
+    -- Together: what was taken and is no longer there could never be taken off again.
     redis.call('EXPIRE', use, 86400)
-    redis.call('EXPIRE', taken, 120)
+    redis.call('EXPIRE', taken, 86400)
 end
 
 local function forget(use, taken)
     local old = redis.call('ZRANGEBYSCORE', taken, '-inf', now - 60)
-    if #old == 0 then return end
-    local tokens = 0
-    for _, member in ipairs(old) do tokens = tokens + tokens_of(member) end
-    redis.call('ZREMRANGEBYSCORE', taken, '-inf', now - 60)
-    count(use, -#old, -tokens)
+    if #old > 0 then
+        local tokens = 0
+        for _, member in ipairs(old) do tokens = tokens + tokens_of(member) end
+        redis.call('ZREMRANGEBYSCORE', taken, '-inf', now - 60)
+        count(use, -#old, -tokens)
+    end
+    -- The sums are for speed alone: where nothing was taken they are nothing, whatever became of them.
+    if redis.call('EXISTS', taken) == 0 then redis.call('HDEL', use, 'requests', 'tokens') end
 end
 
 local function look(use)
@@ -97,7 +106,7 @@ end
 
 local limits = {}
 for i, name in ipairs(batch.names) do
-    limits[name] = {name = name, use = KEYS[2 * i + 1], taken = KEYS[2 * i + 2]}
+    limits[name] = {name = name, use = KEYS[2 * i + 2], taken = KEYS[2 * i + 3]}
 end
 
 local does = {}
@@ -138,6 +147,17 @@ function does.take(op)
         if not part.concurrency or looked[i].out + 1 < part.concurrency then tell_the_line(limit, looked[i]) end
     end
     return 1
+end
+
+-- It was decided alone, while all was told anew.
+function does.hold(op)
+    local limit = limits[op.limit]
+    redis.call('HINCRBY', limit.use, 'out:' .. me, 1)
+    if op.window then
+        redis.call('ZADD', limit.taken, now, op.member)
+        count(limit.use, 1, tokens_of(op.member))
+    end
+    keep(limit.use, limit.taken)
 end
 
 -- What was taken turned out to be something else, or nothing at all.

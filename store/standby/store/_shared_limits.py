@@ -54,8 +54,11 @@ class SharedLimits(Protocol):
     """Limits that many processes share. Every process holds to them by itself as well, and asks here only then."""
 
     @property
-    def share(self) -> float:
-        """What part of every limit this process may use: 1 while the others are heard, else its share, 1/processes."""
+    def share(self) -> float | None:
+        """What part of every limit this process may use: 1 while the others are heard, else its share, 1/processes.
+
+        `None` where it was never heard how many there are.
+        """
         ...
 
     def listen(self, room: Callable[[Collection[str]], None], share_changed: Callable[[], None]) -> None:

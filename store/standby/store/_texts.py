@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 ID_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,128}$"
 HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-_PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*:).*(?=@)")
+_PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*:).*(?=@)|([?&][^=&]*password=)[^&]*")
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -84,7 +84,7 @@ class StoreUrl(str):
     @property
     def hidden(self) -> str:
         """It without the password, for people."""
-        return _PASSWORD.sub(r"\1***", self)
+        return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", self)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

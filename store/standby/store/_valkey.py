@@ -55,7 +55,7 @@ CLOCK_LOOKS: Final = 5
 _SOCKET_SECONDS: Final = 1.0
 
 _TIMES: Final = ("cooling_until", "cooled_at", "recovered_at", "disabled_at", "recheck_at", "demoted_at", "probe_until")
-_NAMES: Final = tuple(field.name for field in fields(Standing))
+_NAMES: Final = frozenset(field.name for field in fields(Standing))
 
 # KEYS: the standings, their number, the life, this process's last change. ARGV: seconds, channel, who, the number of
 # the change, then domain, what was there, what is to be, for each. Gives back 1 and the number of the standings, or 0
@@ -177,11 +177,16 @@ class ValkeyServer(Engine):
         heard: Any = self.client.pubsub()
 
         async def messages() -> AsyncGenerator[str | None, None]:
+            asked = False
             while True:
-                message = await heard.get_message(ignore_subscribe_messages=True, timeout=PING_SECONDS)
+                message = await heard.get_message(timeout=PING_SECONDS)
                 if message is None:
-                    await self.client.ping()
-                yield None if message is None else str(message["data"])
+                    # Asked on this connection: what lies between may drop it alone, and say so to nobody.
+                    if asked:
+                        raise failures.TimeoutError
+                    await heard.subscribe(channel)
+                asked = message is None
+                yield str(message["data"]) if message is not None and message["type"] == "message" else None
 
         try:
             await heard.subscribe(channel)
@@ -396,7 +401,8 @@ class ValkeyState(SharedState):
         if standing == CLEAN:
             return ""
         moved = _moved(standing, self._server.ahead_seconds)
-        return orjson.dumps(list(asdict(moved).values())).decode()
+        # By name: processes of another version may have more of them, or fewer.
+        return orjson.dumps({name: value for name, value in asdict(moved).items() if value}).decode()
 
     def _row(self, value: str) -> Row:
         if not value:
@@ -404,7 +410,7 @@ class ValkeyState(SharedState):
         seq, _, written = value.split("\n", 2)
         if not written:
             return Row(int(seq), CLEAN)
-        standing = Standing(**dict(zip(_NAMES, orjson.loads(written), strict=True)))
+        standing = Standing(**{name: value for name, value in orjson.loads(written).items() if name in _NAMES})
         return Row(int(seq), _moved(standing, -self._server.ahead_seconds))
 
 

@@ -82,7 +82,8 @@ class _Account:
     def add(self, part: _Part) -> None:
         self.forget(part.at)
         self.out += 1
-        self.taken.append(part)
+        if _has_window(part.policy):
+            self.taken.append(part)
 
     def forget(self, now: float) -> None:
         while self.taken and self.taken[0].at + WINDOW_SECONDS <= now:
@@ -146,10 +147,11 @@ class ValkeyLimits:
         self._script = server.client_that_asks_once.register_script(_BATCH)
         self._me = secrets.token_hex(6)
         self._numbers = count(1)
+        self._batches = count(1)
         self._accounts: dict[str, _Account] = {}
         self._pending: list[_Take | Told] = []
         self._life = ""
-        self._processes = 1
+        self._processes = 0  # until that is heard
         self._restates = True
         self._alone = False
         self._closed = False
@@ -159,9 +161,11 @@ class ValkeyLimits:
         self._share_changed: Callable[[], None] = _nothing
 
     @property
-    def share(self) -> float:
-        """What part of every limit this process may use: 1 while the others are heard, else its share, 1/processes."""
-        return 1 / self._processes if self._alone else 1.0
+    def share(self) -> float | None:
+        """What part of every limit this process may use; see `SharedLimits`."""
+        if not self._alone:
+            return 1.0
+        return 1 / self._processes if self._processes else None
 
     def listen(self, room: Callable[[Collection[str]], None], share_changed: Callable[[], None]) -> None:
         """Begin to take part; see `SharedLimits`. To be called on the event loop."""
@@ -189,6 +193,9 @@ class ValkeyLimits:
         number = f"{self._me}:{next(self._numbers)}"
         parts = [_Part(each.key, each.policy, now, f"{number}:{each.tokens}") for each in asked]
         if self._alone or self._closed:
+            for part in parts:  # all that is known here may be on its way already
+                window = _has_window(part.policy)
+                self._tell({"does": "hold", "limit": part.key, "member": part.member, "window": window})
             return self._granted(parts)
         take = _Take(parts, now - waited_seconds, in_line, asyncio.get_running_loop().create_future())
         self._tell(take)
@@ -210,7 +217,7 @@ class ValkeyLimits:
         account.out -= 1
         told = {"does": "give_back", "limit": part.key, "member": part.member, "unused": not used}
         if not used:
-            with suppress(ValueError):  # forgotten: it was taken more than a minute ago
+            with suppress(ValueError):  # not counted, or forgotten: it was taken more than a minute ago
                 account.taken.remove(part)
         elif tokens is not None and part.policy.tokens_per_minute is not None:
             part.member = told["settled"] = f"{part.member.rpartition(':')[0]}:{tokens}"
@@ -258,6 +265,8 @@ class ValkeyLimits:
 
     async def _exchange(self, batch: Sequence[_Take | Told]) -> None:
         restates = self._restates
+        # Who went away before it was sent is not asked for: where it was decided alone, that is told.
+        batch = [each for each in batch if not (isinstance(each, _Take) and each.answer.done())]
         # From here on what changes is told one by one, after this.
         self._restates = False
         told = [self._restated(key) for key in self._accounts] if restates else []
@@ -284,11 +293,12 @@ class ValkeyLimits:
 
     async def _send(self, told: Sequence[Told], *, restates: bool) -> Told:
         names = list(dict.fromkeys(name for each in told for name in _limits_of(each)))
-        keys = [f"{self._prefix}:processes", f"{self._prefix}:life"]
+        keys = [f"{self._prefix}:processes", f"{self._prefix}:life", f"{self._prefix}:last_batch:{self._me}"]
         for name in names:
             keys += f"{self._prefix}:limit:{name}", f"{self._prefix}:taken:{name}"
         batch = {
             "me": self._me,
+            "number": next(self._batches),
             "life": self._life,
             "new_life": secrets.token_hex(8),
             "restates": restates,
@@ -320,7 +330,7 @@ class ValkeyLimits:
     def _restated(self, key: str) -> Told:
         now, account = self._steady(), self._accounts[key]
         account.forget(now)
-        taken = [(part.member, now - part.at) for part in account.taken if _has_window(part.policy)]
+        taken = [(part.member, now - part.at) for part in account.taken]
         return {"does": "restate", "limit": key, "out": account.out, "taken": taken}
 
     def _answered(self, take: _Take, result: Any) -> None:

@@ -134,8 +134,8 @@ class Writer(Generic[Item]):
             )
 
     def _make_room(self) -> None:
-        waiting = [item for item in self._pending if item not in self._in_flight]
-        victim = next((item for item in waiting if not self._precious(item)), None)
+        free = (item for item in self._pending if item not in self._in_flight and not self._precious(item))
+        victim = next(free, None)
         if victim is not None:
             del self._pending[victim]
             self.dropped += 1

@@ -376,6 +376,14 @@ async def test_what_was_taken_before_the_share_shrank_is_given_back_where_it_is_
     assert (places.in_use, others.answer.told) == (0, ["not used", None])
 
 
+def test_others_that_were_never_heard_do_not_say_how_many_there_are():
+    """Then it is as many as this process was told of."""
+    others = Others()
+    others.share = None
+    limits = Limits(others, 4)
+    assert at_once(limits.capacity("a", RateLimitPolicy(concurrency=8))) == 2
+
+
 async def test_what_is_within_the_share_is_granted():
     """However small the share is by now."""
     others = Others()
