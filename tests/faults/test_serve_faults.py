@@ -1,6 +1,7 @@
 """The server on real sockets, between callers that misbehave and providers that fail."""
 
 import asyncio
+import json
 import signal
 import socket
 
@@ -247,12 +248,16 @@ async def test_caller_of_two_requests_goes_away():
     ids=["tls", "smtp", "connect", "length", "smuggling", "chunk", "long header", "long path", "many headers"],
 )
 async def test_what_is_not_http(garbage):
-    """400 and the end of the connection; nobody else is concerned, and nothing is sent anywhere."""
+    """400 or 431, as errors are, and the end of the connection; nobody else is concerned, and nothing is sent anywhere."""
     async with served(HELLO) as gateway:
         async with gateway.connected() as (reader, writer):
             writer.write(garbage)
             answered = await reader.read()
-        assert answered.startswith(b"HTTP/1.1 400 ")
+        head, _, content = answered.partition(b"\r\n\r\n")
+        status, code = (431, "head_too_large") if len(garbage) > 65_536 else (400, "invalid_http")
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nconnection: close" in head
+        assert json.loads(content)["error"]["code"] == code
         assert gateway.provider.requests == 0
         assert (await gateway.chat()).status_code == 200
 
