@@ -205,8 +205,7 @@ class Plan:
         self._admitted = False
         self._give_extra_back()
         if self._fallback is not None:
-            # Cooled or disabled, by this run or another, while it waited for its next try: its turn ends as the
-            # failover decision of its last failure says.
+            # Cooled or disabled while it waited for its next try: its turn ends as its last failure's failover says.
             self._leave_after_all(candidate, self._fallback, "left out while it waited")
             return
         self._skip(candidate, found.verdict, found.cause, now, found.until)
