@@ -241,6 +241,15 @@ def test_whoever_was_not_asked_beside_a_call_after_all_is_the_next_in_the_order(
     assert [run.fail(DOWN, NOW + 3).candidate.id for _ in range(2)] == ["b", "c"]
 
 
+def test_whoever_was_not_asked_beside_a_call_after_all_was_one_of_those_who_may_be():
+    """One that is not made leaves room for one, and for no more."""
+    run = Run("a@p", "b@q", "c@r", "d@s", model={"hedge": {"afterSeconds": 2}})
+    run.call()
+    run.plan.report_not_made(run.plan.hedge(NOW + 2, lambda _: True))
+    asked = [run.plan.hedge(NOW + 2, lambda _: True) for _ in range(2)]
+    assert [call and call.candidate.id for call in asked] == ["b", None]
+
+
 # -- streams
 
 
