@@ -273,6 +273,11 @@ class Scripted:
         finally:
             self.open = False
 
+    dropped = ()
+
+    def ending(self):
+        return None
+
     def commit(self):
         pass
 

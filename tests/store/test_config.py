@@ -65,22 +65,6 @@ def test_languages(other: str):
     assert read(DATA / other) == read(DATA / "gateway.yaml")
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        (("providers", "openai", "api_keys"), [{"id": "a", "key": "sk-a", "weight": 1}]),
-        (("providers", "openai", "client"), "anthropic"),
-        (("providers", "openai", "client"), "gemini"),
-        (("providers", "openai", "client"), "azure_openai"),
-        (("providers", "openai", "client"), "bedrock"),
-    ],
-)
-def test_not_supported_yet(path: tuple[str, ...], value: Any):
-    """Each variant that the contract's comments name is refused as not supported yet."""
-    assert len(errors(changed(*path, to=value))) == 1
-    assert "not supported yet" in errors(changed(*path, to=value))[0]
-
-
 def test_parse_takes_what_read_gives():
     """A raw document that is kept and parsed later is the document that was loaded."""
     raw = read(DATA / "gateway.yaml")
@@ -297,13 +281,6 @@ def test_unknown_key__nothing_near():
     (error,) = errors(changed("zzz", to=1))
 
     assert "did you mean" not in error
-
-
-def test_unknown_key__not_offered_what_is_not_supported():
-    """A key that would be refused is not suggested."""
-    (error,) = errors(changed("providers", "openai", "api_kys", to=1))
-
-    assert "api_keys" not in error
 
 
 def test_policy_keys__both_spellings():

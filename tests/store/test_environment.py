@@ -186,15 +186,6 @@ def test_not_utf8():
     ]
 
 
-def test_not_supported_yet__from_the_environment():
-    """A key that is not supported is refused, whether or not its variable is set."""
-    provider = {"client": "openai", "api_keys": "${KEYS}"}
-
-    assert "providers.openai.api_keys: is not supported yet; leave it out; found a value from ${KEYS}" in errors(
-        {}, providers={"openai": provider}
-    )
-
-
 def test_literal_secrets():
     """A secret that stands in the document itself is told from one that the environment brings."""
     raw = {

@@ -49,12 +49,6 @@ def test_contract_document():
     assert refused(GATEWAY) == []
 
 
-def test_what_is_not_supported_yet():
-    """It is not accepted, and not offered."""
-    assert refused(changed("providers", "openai", "api_keys", to=[])) != []
-    assert "api_keys" not in {key for _, key, _ in properties()}
-
-
 @pytest.mark.parametrize(
     ("path", "value"),
     [

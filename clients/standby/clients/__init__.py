@@ -7,6 +7,7 @@ from ._body import Body, InvalidBody
 from ._errors import Blame, ClientError, Work, redacted
 from ._hints import retry_hint
 from ._protocols import Block, Chunk, ProviderClient, ProviderStream, Request, Response, StreamingClient, Usage
+from ._registry import ClientMaker, ClientSettings, client_maker
 
 if TYPE_CHECKING:
     from ._http import Host
@@ -19,6 +20,8 @@ __all__ = [
     "Body",
     "Chunk",
     "ClientError",
+    "ClientMaker",
+    "ClientSettings",
     "InvalidBody",
     "ProviderClient",
     "ProviderStream",
@@ -28,6 +31,7 @@ __all__ = [
     "Usage",
     "Work",
     "client_error_of",
+    "client_maker",
     "redacted",
     "retry_hint",
     "Host",

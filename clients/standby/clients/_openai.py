@@ -7,23 +7,22 @@ between them.
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Final, NoReturn
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple, NoReturn
 
 from pydantic import SecretStr
 
-from ._answers import unusable
-from ._http import Host, seal
+from ._answers import Scrub
+from ._breaks import StreamedAnswer
+from ._client import Call, HttpClient, checked_base_url
+from ._http import Host, Sealed, seal
 from ._http_answer import HttpAnswer
 from ._openai_stream import OpenAIStream
-from ._openai_wire import StreamedCall, answered, refused, written, written_as_stream
-from ._pool import Exchange, HttpPool
+from ._openai_wire import answered, refused, written, written_as_stream
+from ._pool import HttpPool
 from ._protocols import Request, Response
+from ._registry import ClientSettings
 
 __all__ = ["OPENAI_BASE_URL", "OpenAIClient"]
 
@@ -32,16 +31,8 @@ OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 _ENDPOINT: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.:~/-]{1,500}")
 _MAX_ENDPOINTS: Final = 64
 
-_NOT_FORWARDED: Final = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "host", "content-length", "content-encoding", "expect", "cookie"),
-    }
-)
-"""Headers that belong to one connection, one body or one site, and not to the call."""
 
-
-class OpenAIClient:
+class OpenAIClient(HttpClient):
     """Speaks to one OpenAI-compatible server as one credential.
 
     It takes any JSON endpoint: what is promised of ``chat/completions``, ``completions``, ``embeddings``,
@@ -73,6 +64,7 @@ class OpenAIClient:
         Raises:
             ValueError: For an address or a header that cannot be sent; no secret is quoted.
         """
+        super().__init__(http=http, connect_seconds=connect_seconds, clock=clock)
         own = {
             "accept": "application/json",
             "accept-encoding": "gzip",
@@ -84,80 +76,23 @@ class OpenAIClient:
         streaming = {"accept": "text/event-stream", "accept-encoding": "identity"}
         self._sealed_for_streams = seal({**own, **streaming, **(headers or {})}, bearer=api_key)
         self._streams_may_end_without_finish = streams_may_end_without_finish
-        self._base_url = _checked_base_url(base_url)
+        self._base_url = checked_base_url(base_url)
         self._urls: dict[str, str] = {}
-        self._pool = HttpPool.of(http)
-        self._owns_pool = self._pool is not http
-        self._connect_seconds = connect_seconds
-        self._clock = clock
 
-    async def send(self, request: Request) -> Response:
-        """Make one call and return its whole answer.
-
-        Raises:
-            ClientError: For every way in which the call can fail.
-        """
-        url = self._urls.get(request.endpoint) or self._url_of(request.endpoint)
-        answer = await self._pool.call(
-            "POST",
-            url,
-            self._sealed,
-            headers=_forwarded(request.headers) if request.headers else None,
-            content=written(request),
-            connect_seconds=self._connect_seconds,
-        )
-        return answered(request.endpoint, answer, now=self._clock(), scrub=self._sealed.scrubbed)
-
-    async def aclose(self) -> None:
-        """Close what was opened here; a pool or a client that was handed in stays open."""
-        if self._owns_pool:
-            await self._pool.aclose()
-
-    def stream(self, request: Request) -> AbstractAsyncContextManager[OpenAIStream]:
-        """Make one call and read its answer as it comes: chat completions and completions.
-
-        Raises:
-            ClientError: On entering, for every way in which the call can fail before its answer begins.
-        """
-        return _Streaming(self, request)
-
-    def prepared_stream(self, request: Request) -> tuple[Exchange, StreamedCall]:
-        """A streamed call that is ready to be sent.
+    def prepared(self, request: Request, *, stream: bool) -> tuple[str, Call]:
+        """Where the request goes, and as what.
 
         Raises:
             ClientError: It cannot be sent.
         """
-        call = written_as_stream(request)
-        exchange = self._pool.open(
-            "POST",
-            self._urls.get(request.endpoint) or self._url_of(request.endpoint),
-            self._sealed_for_streams,
-            headers=_forwarded(request.headers) if request.headers else None,
-            content=call.content,
-            connect_seconds=self._connect_seconds,
-        )
-        return exchange, call
+        url = self._urls.get(request.endpoint) or self._url_of(request.endpoint)
+        if not stream:
+            return url, PlainCall(request.endpoint, written(request))
+        return url, StreamedCall(*written_as_stream(request), request.endpoint, self._streams_may_end_without_finish)
 
-    def begun_stream(self, exchange: Exchange, call: StreamedCall) -> OpenAIStream:
-        """The stream that an answer is."""
-        return OpenAIStream(
-            exchange,
-            choices=call.choices,
-            hide_usage=call.hide_usage,
-            may_end_without_finish=self._streams_may_end_without_finish,
-            now=self._clock(),
-            scrub=self._sealed.scrubbed,
-        )
-
-    async def refuse_whole_answer(self, endpoint: str, exchange: Exchange) -> NoReturn:
-        """A whole answer came where a stream was asked for.
-
-        Raises:
-            ClientError: What it tells of, or that it is no stream.
-        """
-        answer = HttpAnswer(exchange.status, exchange.headers, await exchange.read())
-        answered(endpoint, answer, now=self._clock(), scrub=self._sealed.scrubbed)
-        raise unusable("invalid_response", "the answer is whole, and not a stream", answer.status, answer.headers)
+    async def sealed(self, url: str, content: bytes, *, stream: bool) -> Sealed:  # noqa: ARG002 - a key signs nothing
+        """The headers of one call, its key among them."""
+        return self._sealed_for_streams if stream else self._sealed
 
     def __repr__(self) -> str:
         return f"OpenAIClient({self._base_url!r})"
@@ -172,51 +107,53 @@ class OpenAIClient:
         return url
 
 
-class _Streaming:
-    """One streamed call, inside ``async with``.
-
-    Written out: `asynccontextmanager` would cost a twentieth of the time to the first chunk that is ours.
-    """
-
-    __slots__ = ("_client", "_exchange", "_request")
-
-    def __init__(self, client: OpenAIClient, request: Request) -> None:
-        self._client = client
-        self._request = request
-        self._exchange: Exchange
-
-    async def __aenter__(self) -> OpenAIStream:
-        self._exchange, call = self._client.prepared_stream(self._request)
-        await self._exchange.__aenter__()
-        try:
-            if not self._exchange.is_stream:
-                await self._client.refuse_whole_answer(self._request.endpoint, self._exchange)
-            return self._client.begun_stream(self._exchange, call)
-        except BaseException:
-            await self._exchange.__aexit__(*sys.exc_info())
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._exchange.__aexit__(kind, error, trace)
+def from_settings(settings: ClientSettings) -> OpenAIClient:
+    """The client of a provider."""
+    return OpenAIClient(
+        api_key=settings.api_key,
+        base_url=settings.base_url or OPENAI_BASE_URL,
+        headers=settings.headers,
+        http=settings.http,
+        connect_seconds=settings.connect_seconds,
+        streams_may_end_without_finish=settings.streams_may_end_without_finish,
+    )
 
 
-def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
-    lowered = {name.lower(): value for name, value in headers.items()}
-    return {name: value for name, value in lowered.items() if name not in _NOT_FORWARDED}
+class PlainCall(NamedTuple):
+    """A plain call in the provider's own dialect."""
+
+    endpoint: str
+    content: bytes
+
+    def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
+        """The answer as a value; `ClientError` for one that is a failure, or none."""
+        return answered(self.endpoint, answer, now=now, scrub=scrub)
+
+    def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> NoReturn:
+        """It was not asked for."""
+        raise NotImplementedError
 
 
-def _checked_base_url(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError("base_url is not an address") from None
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("base_url must not hold a user or a password: use api_key or headers")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine:
-        raise ValueError("base_url must be an http or https address with a host")
-    if parts.query or parts.fragment or not base_url.isascii() or re.search(r"\s", base_url):
-        raise ValueError("base_url must be a plain address, without a query, a fragment or white space")
-    return base_url.rstrip("/")
+class StreamedCall(NamedTuple):
+    """A streamed call in the provider's own dialect."""
+
+    content: bytes
+    choices: int
+    hide_usage: bool
+    endpoint: str
+    may_end_without_finish: bool
+
+    def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
+        """The whole answer that came instead."""
+        return answered(self.endpoint, answer, now=now, scrub=scrub)
+
+    def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> OpenAIStream:
+        """The stream that an answer is."""
+        return OpenAIStream(
+            answer,
+            choices=self.choices,
+            hide_usage=self.hide_usage,
+            may_end_without_finish=self.may_end_without_finish,
+            now=now,
+            scrub=scrub,
+        )

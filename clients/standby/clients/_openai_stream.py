@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import anyio
 import orjson
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from ._answers import Scrub, error_inside, unusable
+from ._breaks import MAX_SILENT_BYTES, StreamedAnswer, broken, drain
 from ._errors import ClientError
 from ._http_answer import request_id_of
 from ._openai_wire import SUBSTANCE, Json, failed_choice, objects, silence_is_explained, usage_of
@@ -24,12 +23,6 @@ from ._protocols import Block, Usage
 from ._sse import Event, EventDecoder, EventTooLarge, event_of
 
 DONE: Final = b"[DONE]"
-
-DRAIN_SECONDS: Final = 0.1
-"""How long the end of the HTTP answer is waited for after the end of the stream, to keep the connection."""
-
-MAX_SILENT_BYTES: Final = 1024 * 1024
-"""How much a stream may send before its first content: it is held back, and memory is bounded."""
 
 _END: Final = b"\n\n"
 _LAST: Final = b"data: [DONE]\n\n"
@@ -64,17 +57,6 @@ _LOOK_CLOSER: Final = BytesAhoCorasick(
 through a chunk in a tenth of the time that the expression above takes."""
 
 
-class Answer(Protocol):
-    """What is read from: the head has come, the body comes piece by piece."""
-
-    status: int
-    headers: Mapping[str, str]
-
-    async def read_some(self, max_bytes: int | None = None) -> bytes:
-        """The next bytes of the body; empty at its end."""
-        ...
-
-
 class OpenAIStream:
     """One stream that is being read.
 
@@ -85,22 +67,26 @@ class OpenAIStream:
         may_end_without_finish: Whether a stream may simply end, as those of some servers do.
         now: When the answer came, in seconds since the epoch.
         scrub: Takes secrets out of a text.
+        dropped: What was left out of the request.
 
     Attributes:
         usage: What the provider counted, as soon as it said so.
+        dropped: What was left out of the request.
     """
 
     def __init__(
         self,
-        answer: Answer,
+        answer: StreamedAnswer,
         *,
         choices: int,
         hide_usage: bool,
         may_end_without_finish: bool,
         now: float,
         scrub: Scrub,
+        dropped: tuple[str, ...] = (),
     ) -> None:
         self.usage: Usage | None = None
+        self.dropped = dropped
         self._answer = answer
         self._decoder = EventDecoder()
         self._choices = choices
@@ -129,6 +115,10 @@ class OpenAIStream:
     def finished(self) -> bool:
         """Whether the answer is complete, whatever may still come."""
         return self._done or len(self._reasons) >= self._choices
+
+    def ending(self) -> Block | None:
+        """The end that does not come, where the answer is complete without it."""
+        return Block(_LAST, content=False)
 
     def commit(self) -> None:
         """From now on only look for what must be known."""
@@ -167,7 +157,7 @@ class OpenAIStream:
             self._events = self._last_event()
         except ClientError as error:
             if not self.finished:  # else the answer is whole, and how its connection ended is no news
-                self._failure = self._broken(error)
+                self._failure = broken(self._answer, error)
         except EventTooLarge as error:
             self._events = error.before
             self._failure = self._unusable("invalid_response", str(error))
@@ -189,7 +179,7 @@ class OpenAIStream:
         elif event.data.strip() == DONE:
             self._done = True
         else:
-            self._failure = None if self.finished else self._broken(None)
+            self._failure = None if self.finished else broken(self._answer, None)
             return b""
         is_last = self.finished or self._may_end_without_finish
         return rest + _END if is_last and self._failure is None else b""
@@ -197,8 +187,7 @@ class OpenAIStream:
     async def _drain(self) -> None:
         if not self._ended:
             self._ended = True
-            with suppress(ClientError), anyio.move_on_after(DRAIN_SECONDS):
-                await self._answer.read_some()
+            await drain(self._answer)
 
     # -- whole events -> what must be known --------------------------------------------------------------------
 
@@ -313,7 +302,7 @@ class OpenAIStream:
     def _end(self) -> None:
         self._over = True
         if not self.finished and not self._may_end_without_finish:
-            self._failure = self._broken(None)
+            self._failure = broken(self._answer, None)
         elif not self._said_something:
             reasons = [{"finish_reason": reason} for reason in self._reasons.values()]
             if not silence_is_explained(reasons, self._counted):
@@ -325,22 +314,6 @@ class OpenAIStream:
 
     def _unusable(self, code: str, message: str) -> ClientError:
         return unusable(code, message, self._answer.status, self._answer.headers)
-
-    def _broken(self, error: ClientError | None) -> ClientError:
-        """The stream broke: what is wrong with the connection below is wrong with the stream."""
-        if error is not None and error.code not in ("network", "timeout"):
-            return error
-        broken = ClientError(
-            "stream_read_error",
-            "the stream ended before it was finished" if error is None else error.message,
-            status=self._answer.status,
-            retryable=True,
-            scope="candidate" if error is None else error.scope,
-            work="billed",
-            request_id=self.request_id,
-        )
-        broken.__cause__ = error
-        return broken
 
 
 def _places(raw: bytes) -> list[int]:

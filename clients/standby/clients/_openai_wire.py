@@ -39,7 +39,7 @@ def written(request: Request) -> bytes:
         raise refused("bad_request", f"the request's body: {error}") from error
 
 
-class StreamedCall(NamedTuple):
+class Asked(NamedTuple):
     """A streamed call, ready to be sent.
 
     Attributes:
@@ -53,7 +53,7 @@ class StreamedCall(NamedTuple):
     hide_usage: bool
 
 
-def written_as_stream(request: Request) -> StreamedCall:
+def written_as_stream(request: Request) -> Asked:
     """The bytes of a streamed call; the tokens are asked for where they must be counted.
 
     Raises:
@@ -77,7 +77,7 @@ def written_as_stream(request: Request) -> StreamedCall:
             content = Body({**Body(content).data, **more}).encoded() if replaces else added(content, more)
     except InvalidBody as error:
         raise refused("bad_request", f"the request's body: {error}") from error
-    return StreamedCall(content, _choices_asked(data), hide_usage)
+    return Asked(content, _choices_asked(data), hide_usage)
 
 
 def _choices_asked(data: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ A client turns a `Request` into one HTTP call and the answer into a `Response`; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, cast, runtime_checkable
@@ -38,6 +38,7 @@ class Request:
         endpoint: The path below the provider's base URL.
         headers: Extra headers to send; a client's own win.
         count_tokens: Whether a stream must say what it used, though the caller may not have asked.
+        drop: What may be left out where the provider cannot do it: features, and keys of the body.
     """
 
     model: str
@@ -45,14 +46,26 @@ class Request:
     endpoint: str = "chat/completions"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     count_tokens: bool = False
+    drop: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that the provider counted."""
+    """Tokens that the provider counted.
+
+    Attributes:
+        input_tokens: All that was asked, what came from the cache among it.
+        output_tokens: All that was answered, the thoughts among it.
+        cached_tokens: Of the input, what was read from the cache.
+        cache_write_tokens: Of the input, what was written to the cache.
+        reasoning_tokens: Of the output, what was thought.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -71,6 +84,7 @@ class Response:
         data: The same, decoded: a JSON object.
         usage: What the provider says it counted, where it says so.
         request_id: The vendor's own id of the call, or an empty string.
+        dropped: What was left out of the request, as it allowed.
     """
 
     status: int
@@ -79,6 +93,7 @@ class Response:
     data: Mapping[str, Any]
     usage: Usage | None = None
     request_id: str = ""
+    dropped: tuple[str, ...] = ()
 
 
 _NO_CHUNKS: Final = frozenset({b"[DONE]", b""})
@@ -120,9 +135,11 @@ class ProviderStream(Protocol):
 
     Attributes:
         usage: What the provider counted, as soon as it said so.
+        dropped: What was left out of the request, as it allowed.
     """
 
     usage: Usage | None
+    dropped: tuple[str, ...]
 
     @property
     def request_id(self) -> str:
@@ -132,6 +149,10 @@ class ProviderStream(Protocol):
     @property
     def finished(self) -> bool:
         """Whether the answer is complete, though its end may still be to come: silence is no break of it any more."""
+        ...
+
+    def ending(self) -> Block | None:
+        """What ends the answer for its caller, where it is complete and its own end does not come."""
         ...
 
     def commit(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from standby.clients import ProviderClient
+from standby.clients import ClientSettings, ProviderClient, client_maker
 from standby.store import Provider, Snapshot
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ ClientFactory = Callable[[Provider], ProviderClient]
 
 
 class Clients:
-    """Makes and keeps clients; the built-in ones share one pool of connections."""
+    """Makes and keeps clients; those that are installed share one pool of connections."""
 
     def __init__(self, factories: Mapping[str, ClientFactory], http: HttpPool | Host | None = None) -> None:
-        self._factories: dict[str, ClientFactory] = {"openai": self._openai, **factories}
+        self._factories = factories
         self._http = http
         self._pool: HttpPool | None = None
         self._made: dict[str, tuple[Provider, ProviderClient]] = {}
@@ -50,21 +50,33 @@ class Clients:
             return known[1]
         if known is not None:
             self._replaced.append(known[1])
-        client = self._factories[provider.client](provider)
+        factory = self._factories.get(provider.client)
+        client = self._installed(name, provider) if factory is None else factory(provider)
         self._made[name] = provider, client
         return client
 
-    def _openai(self, provider: Provider) -> ProviderClient:
+    def _installed(self, name: str, provider: Provider) -> ProviderClient:
         # Imported here, since a runner of custom clients alone needs no HTTP library.
-        from standby.clients import OPENAI_BASE_URL, HttpPool, OpenAIClient  # noqa: PLC0415
+        from standby.clients import HttpPool  # noqa: PLC0415
 
         if self._pool is None:
             self._pool = HttpPool.of(self._http)
-        return OpenAIClient(
-            api_key=provider.api_key,
-            base_url=provider.base_url or OPENAI_BASE_URL,
-            headers=provider.headers,
-            http=self._pool,
-            connect_seconds=provider.timeouts.connect_seconds,
-            streams_may_end_without_finish=provider.streams_may_end_without_finish,
+        return client_maker(provider.client)(
+            ClientSettings(
+                name=name,
+                base_url=provider.base_url,
+                api_key=provider.api_key,
+                headers=provider.headers,
+                connect_seconds=provider.timeouts.connect_seconds,
+                streams_may_end_without_finish=provider.streams_may_end_without_finish,
+                api_version=provider.api_version,
+                region=provider.region,
+                project=provider.project,
+                location=provider.location,
+                access_key_id=provider.access_key_id,
+                secret_access_key=provider.secret_access_key,
+                session_token=provider.session_token,
+                options=provider.options,
+                http=self._pool,
+            )
         )

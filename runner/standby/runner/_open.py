@@ -11,12 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from standby.store import (
+    CLIENTS,
     Audit,
     Catalog,
     Document,
     Finding,
     History,
     InvalidConfig,
+    KnownClients,
     MemoryCatalog,
     MemoryHistory,
     MemoryState,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
     from standby.store.sql import SqlCatalog
 
-BUILT_IN_CLIENTS = ("openai",)
 AT_THE_START = "at the start"
 
 Replace = Callable[[Mapping[str, Any], str, str], Awaitable[Snapshot]]
@@ -93,7 +94,7 @@ async def open_gateway(
 
     Args:
         config: The document's file, or the document.
-        clients: Makers of clients beside the built-in ones, by the name that a provider's ``client`` has.
+        clients: Makers of clients beside the installed ones, by the name that a provider's ``client`` has.
         http: See `Runner`.
         processes: See `Runner`.
         where: The file that a document was read from, for errors and the audit.
@@ -110,7 +111,7 @@ async def open_gateway(
     raw = config if isinstance(config, Mapping) else read(config)
     file = where or (None if isinstance(config, Mapping) else os.fspath(config))
     origin = ("configuration", "host") if file is None else (file, "file")
-    known = (*BUILT_IN_CLIENTS, *(clients or ()))
+    known = KnownClients(clients or ())
     document = parse(raw, clients=known, where=origin[0])
     if last_good is not None and document.store.url == document.store.state_url == "memory:":
         message = "all is kept in memory, so no store can be away at the start: leave out the last good copy"
@@ -198,7 +199,7 @@ async def open_state(
     url: str,
     prefix: str = "standby",
     *,
-    clients: Collection[str] = BUILT_IN_CLIENTS,
+    clients: Collection[str] = CLIENTS,
     audit: Audit | None = None,
     required: bool = True,
 ) -> AsyncGenerator[State, None]:

@@ -147,6 +147,7 @@ class RunRecord:
     skips: list[Skip] = field(default_factory=list[Skip])
     queued_seconds: float = 0.0
     usage: Usage | None = None
+    dropped: tuple[str, ...] = ()
 
     @property
     def attempts(self) -> int:
@@ -183,6 +184,7 @@ class RunRecord:
             "failovers": self.failovers,
             "queued_ms": round(self.queued_seconds * 1000),
             "usage": None if self.usage is None else asdict(self.usage),
+            "dropped": list(self.dropped),
             "tries": [_try_as_dict(tried, self.began_at) for tried in self.tries],
             "skips": [asdict(skip) for skip in self.skips],
         }

@@ -86,6 +86,7 @@ class RouteCandidate:
         model: The provider's name of the model.
         priority_span: How far apart the priorities of the model's candidates are, as configured.
         client: Who calls it.
+        drop: What may be left out of a request that it cannot do.
         rules: Its compiled policies.
         max_attempts: Tries of it in one run, the first included.
         capacities: Its local limits, its own and those of its provider's key; empty where it has none.
@@ -103,6 +104,7 @@ class RouteCandidate:
     model: str
     provider: str
     client: ProviderClient
+    drop: frozenset[str]
     priority: int
     priority_span: int
     weight: float
@@ -182,6 +184,7 @@ def _candidate(
         model=candidate.model,
         provider=candidate.provider,
         client=client,
+        drop=frozenset((*snapshot.providers[candidate.provider].drop, *candidate.drop)),
         priority=candidate.priority,
         priority_span=max(priorities) - min(priorities),
         weight=candidate.weight,

@@ -91,7 +91,7 @@ class Run:
         """What ``candidate`` is sent."""
         request = self._request
         counted = request.count_tokens or candidate.counts_tokens
-        return Request(candidate.model, self._body, request.endpoint, request.headers, counted)
+        return Request(candidate.model, self._body, request.endpoint, request.headers, counted, candidate.drop)
 
     def end_turn(self, *, answered: bool | None = None) -> None:
         """Say what came of its turn, where it has one: an answer, a failure, or no call after all."""

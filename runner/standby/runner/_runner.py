@@ -177,7 +177,7 @@ class Runner:
             return await candidate.client.send(run.request_for(candidate))
 
         def answered(call: Call, response: Response, began_at: float, now: float) -> tuple[Effect, ...]:
-            run.record.usage = response.usage
+            run.record.usage, run.record.dropped = response.usage, response.dropped
             return run.plan.report_answer(call, began_at, now)
 
         try:

@@ -207,9 +207,11 @@ class RunStream:
                     block = await opened.stream.read()
             except Exception as error:
                 raise await self._broken(error) from error
-            if clock.cancelled_caught and not opened.stream.finished:
-                silent = self._silent(began_at)
-                raise await self._broken(silent) from silent
+            if clock.cancelled_caught:
+                if not opened.stream.finished:
+                    silent = self._silent(began_at)
+                    raise await self._broken(silent) from silent
+                block, opened.complete = opened.stream.ending(), True
         if block is None:
             await self._completed()
             return None
@@ -228,6 +230,7 @@ class RunStream:
 
     def _commit(self, call: Call, opened: Opened, began_at: float, now: float) -> tuple[Effect, ...]:
         self._call, self._opened = call, opened
+        self.record.dropped = opened.stream.dropped
         return self._plan.report_commit(call, began_at, now)
 
     def _kept(self, block: Block) -> Block:

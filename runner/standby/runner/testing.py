@@ -220,12 +220,16 @@ class ScriptedStream:
     def __init__(self, streamed: Streamed) -> None:
         self.usage: Usage | None = None
         self.request_id = ""
+        self.dropped: tuple[str, ...] = ()
         self.finished = False
         self._steps = iter(streamed.steps)
         self._tokens = streamed.tokens
 
     def commit(self) -> None:
         """Nothing changes."""
+
+    def ending(self) -> Block | None:
+        """Nothing is to be said at the end."""
 
     async def read(self) -> Block | None:
         """Do the next steps, up to one that is an event."""

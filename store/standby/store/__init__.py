@@ -1,6 +1,7 @@
 """What is known: candidates and policies, run-time state, and the history of runs."""
 
 from ._audit import Audit, Audited, reloaded
+from ._clients import CLIENTS, KnownClients
 from ._config import literal_secrets, load, parse, read
 from ._document import CallerKey, Document, ServerSettings, StoreSettings, unfit_to_serve
 from ._effective import EffectivePolicies, effective_policies
@@ -25,8 +26,6 @@ from ._models import (
     ModelTimeouts,
     PriorityClass,
     PriorityDemotePolicy,
-    Provider,
-    ProviderTimeouts,
     Queue,
     RateLimitPolicy,
     RetryBudget,
@@ -38,6 +37,7 @@ from ._models import (
     overlaid,
 )
 from ._protocols import Catalog, History, Snapshot, State
+from ._providers import Provider, ProviderKey, ProviderTimeouts
 from ._schema import schema
 from ._shared_limits import Asked, Full, Grant, SharedLimits
 from ._standing import Cool, Demote, Disable, Effect, Enable, Failed, Restore, Standing, Succeeded
@@ -47,6 +47,7 @@ __all__ = [
     "BUILT_IN_RUNNER_POLICIES",
     "BUILT_IN_RUNTIME_POLICIES",
     "CATEGORIES",
+    "CLIENTS",
     "DEFAULT_SCOPES",
     "Action",
     "Asked",
@@ -68,6 +69,7 @@ __all__ = [
     "Enable",
     "Failed",
     "FailoverPolicy",
+    "KnownClients",
     "Finding",
     "Full",
     "Grant",
@@ -84,6 +86,7 @@ __all__ = [
     "PriorityClass",
     "PriorityDemotePolicy",
     "Provider",
+    "ProviderKey",
     "ProviderTimeouts",
     "Queue",
     "RateLimitPolicy",

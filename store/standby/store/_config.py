@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
+from ._clients import CLIENTS
 from ._document import Document
 from ._environment import expanded, is_literal
 from ._fields import Fields
 from ._findings import UNKNOWN, Finding, InvalidConfig, Place, Report, is_list, is_mapping, kind_of, quoted
 from ._plain import TOO_LARGE, TooLarge, plain
 from ._reading import Format, Source, Unreadable, read_file, read_text
-from ._references import CLIENTS, check_references
+from ._references import check_references
 from ._validation import Text, validated
 
 FIELDS: Final = Fields(Document)

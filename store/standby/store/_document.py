@@ -17,13 +17,13 @@ from ._models import (
     BUILT_IN_RUNTIME_POLICIES,
     Model,
     PriorityClass,
-    Provider,
     RateLimitPolicy,
     RunnerPolicy,
     RuntimePolicy,
     Section,
 )
 from ._protocols import Snapshot
+from ._providers import Provider
 from ._texts import Id, Key, Name, StoreUrl, is_loopback
 
 _SQLITE = "sqlite:///"

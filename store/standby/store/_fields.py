@@ -76,8 +76,8 @@ def field_of(section: type[BaseModel], key: str) -> tuple[str, FieldInfo] | None
 
 
 def keys_of(section: type[BaseModel]) -> list[str]:
-    """The keys of a section as they are best written, but for those that are not supported yet."""
-    return [field.alias or name for name, field in section.model_fields.items() if _bare(field.annotation) is not None]
+    """The keys of a section as they are best written."""
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def sections(root: type[BaseModel]) -> Iterator[type[BaseModel]]:

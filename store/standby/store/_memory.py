@@ -15,11 +15,11 @@ from typing import Any, Final, Self
 import anyio
 
 from ._audit import Audit, Audited, audited
+from ._clients import CLIENTS
 from ._config import load, parse
 from ._document import Document
 from ._findings import Finding, InvalidConfig
 from ._protocols import Snapshot
-from ._references import CLIENTS
 from ._standing import CLEAN, Effect, Standing, changed, leased, returned
 
 

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from ._texts import HeaderName, HeaderValue, HttpAddress, Id, Key
+from ._texts import Id
 
 Category = Literal[
     "insufficient_balance",
@@ -64,12 +64,6 @@ def _null_is_empty(value: Any) -> Any:
     return [] if value is None else value
 
 
-def _refuse(value: Any) -> Any:
-    if value is not None:
-        raise PydanticCustomError("not_supported_yet", "is not supported yet; leave it out")
-    return value
-
-
 _CATEGORY_SCHEMA = {"type": "string", "enum": list(CATEGORIES)}
 
 WrittenCategory = Annotated[str, AfterValidator(_known_category), WithJsonSchema(_CATEGORY_SCHEMA)]
@@ -102,9 +96,8 @@ Enabled = Annotated[bool, Field(description="False turns this policy off.")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveCount = Annotated[int, Field(gt=0)]
+Feature = Annotated[str, Field(min_length=1, max_length=100)]
 Rank = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
-NotYet = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"not": {}})]
-"""A key of the contract that this version refuses, instead of accepting and ignoring it."""
 
 
 class Section(BaseModel):
@@ -310,35 +303,6 @@ class RuntimePolicyOverride(Policy):
     timeouts: AttemptTimeouts | None = None
 
 
-# -- providers ---------------------------------------------------------------------------------------------------
-
-
-class ProviderTimeouts(Policy):
-    """The clocks of one connection."""
-
-    connect_seconds: PositiveSeconds = 5.0
-    """Until a new connection is open, TLS included."""
-
-
-class Provider(Section):
-    """Where and as whom calls are sent."""
-
-    client: str
-    """The client that speaks this provider's dialect: `openai` for every OpenAI-compatible server."""
-    base_url: HttpAddress | None = None
-    """An http or https address, up to the part that all endpoints share; the client's own where left out."""
-    api_key: Key | None = None
-    """Secret; best written as `${NAME}`. Left out for a server that needs none."""
-    api_keys: NotYet = None
-    headers: dict[HeaderName, HeaderValue] = {}
-    """Extra headers of every call; their values are secret."""
-    timeouts: ProviderTimeouts = ProviderTimeouts()
-    rate_limit: RateLimitPolicy = RateLimitPolicy()
-    """What all candidates that use this provider's key may use together; without limit where left out."""
-    streams_may_end_without_finish: bool = False
-    """For servers that send neither a finish reason nor `[DONE]`: a stream that just ends is then complete."""
-
-
 # -- models ------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +317,8 @@ class Candidate(Section):
     """The provider's name of the model."""
     priority: Rank = 100
     """Smaller is tried first; demotion adds to it."""
+    drop: list[Feature] = []
+    """What may be left out beside what its provider allows."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Its share of first tries among candidates of equal rank."""
     runtime_policy: str | None = None

@@ -16,10 +16,10 @@ from ._models import (
     BUILT_IN_RUNNER_POLICIES,
     BUILT_IN_RUNTIME_POLICIES,
     Model,
-    Provider,
     RunnerPolicy,
     RuntimePolicy,
 )
+from ._providers import Provider
 from ._standing import Effect, Standing
 
 

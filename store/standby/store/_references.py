@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from ipaddress import ip_address
-from typing import Final
 
+from ._clients import ONLY_SOME_TAKE, OURS
 from ._document import CATALOG_SECTIONS
 from ._findings import Place, listed
 from ._models import BUILT_IN_RUNNER_POLICIES, BUILT_IN_RUNTIME_POLICIES
 from ._validation import Text
-
-CLIENTS: Final = ("openai",)
-"""The clients that this version has."""
-_CLIENTS_TO_COME: Final = ("anthropic", "gemini", "azure_openai", "bedrock")
 
 
 def check_references(text: Text, clients: Collection[str]) -> None:
@@ -48,11 +44,20 @@ def _check_provider(text: Text, place: Place, clients: Collection[str]) -> None:
     if not isinstance(client, str):
         return
     if client not in clients:
-        to_come = client in _CLIENTS_TO_COME
-        message = "is a client that is not supported yet" if to_come else "is not a known client"
-        text.refuse((*place, "client"), f"{message}; allowed: {listed(clients)}", known=clients)
-    elif client == "openai" and not provider.keys() & {"base_url", "api_key", "api_keys", "headers"}:
-        text.refuse((*place, "api_key"), "is required where base_url is left out", found="nothing")
+        text.refuse((*place, "client"), f"is not a known client; allowed: {listed(clients)}", known=clients)
+    elif client in OURS:
+        _check_settings(text, place, client, provider.keys())
+
+
+def _check_settings(text: Text, place: Place, client: str, given: Collection[str]) -> None:
+    """One of our clients is told what it wants, and nothing that it would ignore."""
+    wants = OURS[client]
+    if wants.any_of and not any(key in given for key in (*wants.any_of, *wants.unless)):
+        where = f" where {wants.unless[0]} is left out" if wants.unless else ""
+        text.refuse((*place, wants.any_of[0]), f"is required{where}", found="nothing")
+    for key in given:
+        if key == "options" or (key in ONLY_SOME_TAKE and key not in wants.takes):
+            text.refuse((*place, key), f"means nothing to the client {client}; leave it out")
 
 
 def _check_model(text: Text, place: Place) -> None:

@@ -1,7 +1,7 @@
 """The document's JSON Schema, for editors and for those who write a document with a program.
 
 It describes the file as it is written: keys in camelCase inside a policy (snake_case is let through without being
-offered), ``${NAME}`` wherever a value may come from the environment, and nothing that is not supported yet.
+offered), ``${NAME}`` wherever a value may come from the environment.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ def schema() -> dict[str, Any]:
 
 def _describe(section: dict[str, Any], names: dict[str, str]) -> None:
     properties: dict[str, Any] = section.get("properties", {})
-    for key in [key for key, value in properties.items() if value.get("not") == {}]:
-        del properties[key]
     for key, value in properties.items():
         properties[key] = _with_notes(_open_to_references(value), key)
     spelled = {f"^{name}$": properties[alias] for name, alias in names.items() if alias in properties}

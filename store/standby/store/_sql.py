@@ -13,13 +13,13 @@ from typing import Final, Self, TypedDict, Unpack
 from sqlalchemy.exc import DBAPIError
 
 from ._audit import Audit
+from ._clients import CLIENTS
 from ._config import parse
 from ._database import Database
 from ._engine import POLL, log, to_its_end
 from ._errors import StoreError, Unreachable
 from ._findings import InvalidConfig
 from ._last_good import LastGood
-from ._references import CLIENTS
 from ._shared_state import PART as STATE
 from ._sql_catalog import SqlCatalog
 from ._sql_history import PART as HISTORY

@@ -141,7 +141,7 @@ def _translate(error: ErrorDetails, text: Text) -> None:
     elif is_key:
         near = nearest(str(place[-1]), _allowed(kind, context))
         text.report.add(place, text.fields.path(place), _message(error), suggestion=near)
-    elif value is not UNKNOWN or kind == "not_supported_yet":
+    elif value is not UNKNOWN:
         text.refuse(place, _message(error), known=_allowed(kind, context))
 
 
