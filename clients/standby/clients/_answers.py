@@ -115,9 +115,30 @@ def error_inside(
         scrub: Takes secrets out of a text.
     """
     if not data.get("error") and data.get("object") != "error":
-        return None
+        failed = _failed_choice(data)
+        if failed is None:
+            return None
+        data = failed
     error = vendor_error(data) or VendorError()
     return _failure(error, status, headers, data, now=now, scrub=scrub)
+
+
+_ENDED_WITH_AN_ERROR: Final[Mapping[str, Any]] = {
+    "error": {"message": "the answer ended with an error", "type": "server_error"}
+}
+
+
+def _failed_choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """OpenRouter reports an error of the model's own host inside a choice; Mistral says no more than that it is one."""
+    choices = data.get("choices")
+    for choice in cast("list[object]", choices) if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            told = cast("dict[str, Any]", choice)
+            if isinstance(told.get("error"), dict):
+                return told
+            if told.get("finish_reason") == "error":
+                return _ENDED_WITH_AN_ERROR
+    return None
 
 
 def unusable(

@@ -18,7 +18,7 @@ from ._answers import Scrub, error_inside, unusable
 from ._breaks import MAX_SILENT_BYTES, StreamedAnswer, broken, drain
 from ._errors import ClientError
 from ._http_answer import request_id_of
-from ._openai_wire import SUBSTANCE, Json, failed_choice, objects, silence_is_explained, usage_of
+from ._openai_wire import SUBSTANCE, Json, objects, silence_is_explained, usage_of
 from ._protocols import Block, Usage
 from ._sse import Event, EventDecoder, EventTooLarge, event_of
 
@@ -271,9 +271,7 @@ class OpenAIStream:
         if event.type == "error" and not data.get("error"):
             data = {"error": data or event.data.decode(errors="replace") or "error"}
         status, headers = self._answer.status, self._answer.headers
-        return error_inside(status, headers, data, now=self._now, scrub=self._scrub) or error_inside(
-            status, headers, failed_choice(data), now=self._now, scrub=self._scrub
-        )
+        return error_inside(status, headers, data, now=self._now, scrub=self._scrub)
 
     def _note(self, data: Mapping[str, Any]) -> bool:
         """Remember what an event tells; whether it has content."""

@@ -132,9 +132,7 @@ def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub) -> 
     if not isinstance(data, dict):
         raise unusable("invalid_response", "the answer is not a JSON object", status, headers)
     body = cast("dict[str, Any]", data)
-    failure = error_inside(status, headers, body, now=now, scrub=scrub) or error_inside(
-        status, headers, failed_choice(body), now=now, scrub=scrub
-    )
+    failure = error_inside(status, headers, body, now=now, scrub=scrub)
     if failure is not None:
         raise failure
     promise = next((promise for ending, promise in _PROMISES.items() if endpoint.strip("/").endswith(ending)), None)
@@ -219,12 +217,6 @@ _PROMISES: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
 """What an answer must have, by the end of the endpoint; the first that fits."""
 
 
-_NO_CHOICE: Final[Mapping[str, Any]] = {}
-_ENDED_WITH_AN_ERROR: Final[Mapping[str, Any]] = {
-    "error": {"message": "the answer ended with an error", "type": "server_error"}
-}
-
-
 def objects(value: Json) -> list[dict[str, Any]] | None:
     """A list of JSON objects; `None` where it is anything else."""
     if not isinstance(value, list):
@@ -233,16 +225,6 @@ def objects(value: Json) -> list[dict[str, Any]] | None:
         if not isinstance(item, dict):
             return None
     return value
-
-
-def failed_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """OpenRouter reports an error of the model's own host inside a choice; Mistral says no more than that it is one."""
-    for choice in objects(body.get("choices")) or ():
-        if isinstance(choice.get("error"), dict):
-            return choice
-        if choice.get("finish_reason") == "error":
-            return _ENDED_WITH_AN_ERROR
-    return _NO_CHOICE
 
 
 def usage_of(usage: object) -> Usage | None:

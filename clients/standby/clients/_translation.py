@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 
@@ -21,6 +21,7 @@ from ._protocols import Block, Request, Response, Usage
 from ._sse import Event
 from .dialects import (
     Answer,
+    Begun,
     Conversation,
     Counted,
     Dialect,
@@ -80,8 +81,7 @@ class Translation:
             raise unusable("invalid_response", str(error), status, headers) from error
         if not _says_something(said):
             raise unusable("empty_response", _EMPTY, status, headers)
-        if not said.created:
-            said = replace(said, created=int(now))
+        said = _known(said, headers, now)
         written = self._dialect.answered(said, self._asked)
         return Response(
             status, headers, orjson.dumps(written), written, said.usage, request_id_of(headers), self.dropped
@@ -227,6 +227,8 @@ class TranslatedStream:
                     break
                 for delta in self._reader.read(event):
                     content |= self._note(delta)
+                    if isinstance(delta, Begun):
+                        delta = _known(delta, self._answer.headers, self._now)  # noqa: PLW2901 - the same, completed
                     written.append(self._writer.write(delta))
                 if self._reader.done:
                     self._end()
@@ -273,6 +275,14 @@ class TranslatedStream:
 
     def _unusable(self, code: str, message: str) -> ClientError:
         return unusable(code, message, self._answer.status, self._answer.headers)
+
+
+_Named = TypeVar("_Named", Answer, Begun)
+
+
+def _known(said: _Named, headers: Mapping[str, str], now: float) -> _Named:
+    """With an id and a time, which callers expect and some vendors do not tell."""
+    return replace(said, id=said.id or request_id_of(headers) or f"{now * 1e6:.0f}", created=said.created or int(now))
 
 
 def _says_something(answer: Answer) -> bool:

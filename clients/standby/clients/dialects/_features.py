@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 from standby.clients._errors import ClientError
 
 from ._protocols import Wire
-from ._values import Conversation, File, Image, Message, Part, Thinking, Tool, ToolCall, ToolResult
+from ._values import Conversation, File, Image, Message, Part, Text, Thinking, Tool, ToolCall, ToolResult
 
 T = TypeVar("T")
 
@@ -62,7 +62,16 @@ def _changed(value: T, **changes: Any) -> T:
 
 
 def _of_parts(name: str, says: str, is_meant: Callable[[Part], bool]) -> Feature:
-    """A kind of part. A message that would have nothing left in it is left out with it."""
+    return Feature(
+        name,
+        says,
+        lambda conversation: any(map(is_meant, parts_of(conversation))),
+        lambda conversation: _without_parts(conversation, is_meant),
+    )
+
+
+def _without_parts(conversation: Conversation, is_meant: Callable[[Part], bool]) -> Conversation:
+    """Without a kind of part. A message that would have nothing left in it is left out with it."""
 
     def kept(part: Part) -> Part | None:
         if is_meant(part):
@@ -71,14 +80,12 @@ def _of_parts(name: str, says: str, is_meant: Callable[[Part], bool]) -> Feature
             return replace(part, parts=tuple(each for each in part.parts if not is_meant(each)))
         return part
 
-    def without(conversation: Conversation) -> Conversation:
-        messages = [
-            replace(message, parts=tuple(left for part in message.parts if (left := kept(part)) is not None))
-            for message in conversation.messages
-        ]
-        return replace(conversation, messages=tuple(message for message in messages if message.parts))
-
-    return Feature(name, says, lambda conversation: any(map(is_meant, parts_of(conversation))), without)
+    messages: list[Message] = []
+    for message in conversation.messages:
+        parts = tuple(left for part in message.parts if (left := kept(part)) is not None)
+        if parts or not message.parts:
+            messages.append(replace(message, parts=parts))
+    return replace(conversation, messages=tuple(messages))
 
 
 def _is_audio(part: Part) -> bool:
@@ -89,6 +96,26 @@ def _is_document(part: Part) -> bool:
     return isinstance(part, File) and not _is_audio(part)
 
 
+def _is_image(part: Part) -> bool:
+    return isinstance(part, Image)
+
+
+def _has_media(part: Part) -> bool:
+    return isinstance(part, ToolResult) and not all(isinstance(each, Text) for each in part.parts)
+
+
+def _thought(conversation: Conversation) -> bool:
+    return any(
+        isinstance(part, Thinking) or (isinstance(part, ToolCall) and bool(part.signature))
+        for part in parts_of(conversation)
+    )
+
+
+def _without_thoughts(conversation: Conversation) -> Conversation:
+    unsigned = _parts(conversation, lambda part: replace(part, signature="") if isinstance(part, ToolCall) else part)
+    return _without_parts(unsigned, lambda part: isinstance(part, Thinking))
+
+
 def _marks(conversation: Conversation) -> Iterator[object]:
     for each in (*parts_of(conversation), *conversation.tools):
         yield getattr(each, "cache", None)
@@ -96,12 +123,9 @@ def _marks(conversation: Conversation) -> Iterator[object]:
 
 def _without_marks(conversation: Conversation) -> Conversation:
     def bare(part: Part) -> Part:
-        if isinstance(part, ToolResult):
-            return replace(part, parts=tuple(_changed(each, cache=None) for each in part.parts), cache=None)
         return part if getattr(part, "cache", None) is None else _changed(part, cache=None)
 
-    messages = tuple(replace(message, parts=tuple(map(bare, message.parts))) for message in conversation.messages)
-    return replace(conversation, messages=messages, tools=_tools(conversation, cache=None))
+    return replace(_parts(conversation, bare), tools=_tools(conversation, cache=None))
 
 
 def _tools(conversation: Conversation, **changes: Any) -> tuple[Tool, ...]:
@@ -110,6 +134,18 @@ def _tools(conversation: Conversation, **changes: Any) -> tuple[Tool, ...]:
 
 def _messages(conversation: Conversation, change: Callable[[Message], Message]) -> Conversation:
     return replace(conversation, messages=tuple(map(change, conversation.messages)))
+
+
+def _parts(conversation: Conversation, change: Callable[[Part], Part]) -> Conversation:
+    """With other parts, those in the results of tools too."""
+
+    def changed(part: Part) -> Part:
+        if isinstance(part, ToolResult):
+            inner = cast("tuple[Text | Image | File, ...]", tuple(map(change, part.parts)))
+            part = replace(part, parts=inner)
+        return change(part)
+
+    return _messages(conversation, lambda message: replace(message, parts=tuple(map(changed, message.parts))))
 
 
 def _of_format(kind: str, says: str) -> Feature:
@@ -153,7 +189,13 @@ FEATURES: Final[tuple[Feature, ...]] = (
     _of_parts("file_url", "documents, by address", lambda part: _is_document(part) and bool(getattr(part, "url", ""))),
     _of_parts("file_id", "documents that the vendor keeps", lambda part: isinstance(part, File) and bool(part.file_id)),
     _of_parts("audio", "recordings", _is_audio),
-    _of_parts("thinking", "earlier thoughts, with their signatures", lambda part: isinstance(part, Thinking)),
+    Feature(
+        "image_detail",
+        "how closely to look at images",
+        lambda conversation: any(isinstance(part, Image) and part.detail for part in parts_of(conversation)),
+        lambda conversation: _parts(conversation, lambda part: _changed(part, detail="") if _is_image(part) else part),
+    ),
+    Feature("thinking", "earlier thoughts, and the signatures of thoughts and calls", _thought, _without_thoughts),
     Feature(
         "cache", "marks for the prompt cache", lambda conversation: any(map(bool, _marks(conversation))), _without_marks
     ),
@@ -167,17 +209,25 @@ FEATURES: Final[tuple[Feature, ...]] = (
         None,
     ),
     Feature(
+        "tool_media",
+        "images and documents in the results of tools",
+        lambda conversation: any(map(_has_media, parts_of(conversation))),
+        lambda conversation: _parts(
+            conversation,
+            lambda part: (
+                replace(part, parts=tuple(each for each in part.parts if isinstance(each, Text)))
+                if isinstance(part, ToolResult)
+                else part
+            ),
+        ),
+    ),
+    Feature(
         "tool_errors",
         "results that say that the tool failed",
         lambda conversation: any(isinstance(part, ToolResult) and part.is_error for part in parts_of(conversation)),
-        lambda conversation: _messages(
+        lambda conversation: _parts(
             conversation,
-            lambda message: replace(
-                message,
-                parts=tuple(
-                    replace(part, is_error=False) if isinstance(part, ToolResult) else part for part in message.parts
-                ),
-            ),
+            lambda part: replace(part, is_error=False) if isinstance(part, ToolResult) else part,
         ),
     ),
     Feature(
