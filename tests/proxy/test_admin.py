@@ -57,6 +57,7 @@ async def test_candidates():
             "credential_model": "credential_model:backup/m",
             "provider": "provider:backup",
         },
+        "keys": [],
         "told": ["It may be called."],
     }
 

@@ -137,6 +137,7 @@ async def test_limits():
     assert 500 < estimated < 600
     assert of_own == {
         "of": "candidate",
+        "credential": "",
         "in_flight": 1,
         "concurrency": 4,
         "requests": 2,
@@ -147,6 +148,7 @@ async def test_limits():
     }
     assert of_key == {
         "of": "key",
+        "credential": "primary",
         "in_flight": 1,
         "concurrency": 9,
         "requests": 0,

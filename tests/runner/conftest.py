@@ -59,7 +59,7 @@ Script = Iterable[Outcome] | Callable[[Request], Outcome]
 
 
 def gateway(
-    scripts: dict[str, Script],
+    scripts: dict[str, Script | dict[str, Script]],
     *,
     policy: dict[str, Any] | None = None,
     retry: dict[str, Any] | None = None,
@@ -76,9 +76,19 @@ def gateway(
 ) -> Gateway:
     """Candidates in the order of ``scripts``, each with its own provider of the same name.
 
+    Several scripts are those of several keys of that provider, by the key's id; their clients are named ``a/k1``.
     Where no policy is given the failure's own `retryable` decides, there is one try, and no backoff.
     """
-    clients = {name: ScriptedClient(script) for name, script in scripts.items()}
+    clients = {
+        f"{name}/{key}" if key else name: ScriptedClient(script)
+        for name, given in scripts.items()
+        for key, script in (given if isinstance(given, dict) else {"": given}).items()
+    }
+    several_keys = {
+        name: {"api_keys": [{"id": key, "key": f"{name}/{key}"} for key in given]}
+        for name, given in scripts.items()
+        if isinstance(given, dict)
+    }
     listed = [
         Candidate.model_validate(
             {
@@ -97,7 +107,10 @@ def gateway(
         version=1,
         models={"chat": Model.model_validate({"runner_policy": "own", "candidates": listed, **(model or {})})},
         providers={
-            name: Provider.model_validate({"client": name, **(providers or {}).get(name, {})}) for name in scripts
+            name: Provider.model_validate(
+                {"client": name, **several_keys.get(name, {}), **(providers or {}).get(name, {})}
+            )
+            for name in scripts
         },
         runner_policies={"own": RunnerPolicy.model_validate(policy or {})},
         runtime_policies={
@@ -112,10 +125,14 @@ def gateway(
     )
     state = state or MemoryState()
     catalog, clock = MemoryCatalog(snapshot), VirtualClock()
+
+    def factory(name: str) -> Callable[[Provider], ScriptedClient]:
+        return lambda provider: clients[provider.api_key.get_secret_value() if provider.api_key else name]
+
     runner = Runner(
         catalog,
         state,
-        clients={name: (lambda _, made=client: made) for name, client in clients.items()},
+        clients={name: factory(name) for name in scripts},
         clock=clock,
         chance=chance,
         limits=shared,

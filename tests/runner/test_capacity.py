@@ -118,6 +118,13 @@ def test_a_lease_is_given_back_once():
     assert (places.in_use, take(places)) == (1, Refused(math.inf))
 
 
+def test_tokens_that_nobody_limits_are_not_told():
+    """Though the provider counted them."""
+    requests = capacity(requestsPerMinute=1)
+    take(requests).end(tokens=7)
+    assert requests.used(0.0) == (1, 0)
+
+
 def test_a_lease_that_was_used_stays_so():
     """To end it again as one that was not used takes nothing out of the count."""
     requests = capacity(requestsPerMinute=1)

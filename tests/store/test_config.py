@@ -444,3 +444,41 @@ def test_provider_names__refused(name: str):
     document = changed("providers", name, to={"client": "openai", "api_key": "k"})
 
     assert "must be a name that matches" in errors(document)[0]
+
+
+# -- several keys, and what only some clients take
+
+
+def provider(**settings: Any) -> dict[str, Any]:
+    """The document with one provider changed."""
+    return changed("providers", "openai", to={"client": "openai", **settings})
+
+
+def test_api_keys():
+    """A provider has one key or several, and each of those a name of its own."""
+    two = [{"id": "a", "key": "sk-a"}, {"id": "b", "key": "sk-b", "weight": 2}]
+
+    keys = parse(provider(api_keys=two), environ=ENVIRON).providers["openai"].api_keys
+    assert [(key.id, key.key.get_secret_value(), key.weight) for key in keys] == [("a", "sk-a", 1), ("b", "sk-b", 2)]
+    assert "sk-a" not in repr(keys)
+    (both,) = errors(provider(api_keys=two, api_key="sk-c"))
+    assert both.startswith("providers.openai: needs either `api_key` or `api_keys`")
+    (repeated,) = errors(provider(api_keys=[two[0], two[0]]))
+    assert repeated.startswith("providers.openai: two of `api_keys` have the same id")
+    assert len(errors(provider(api_keys=[]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"region": "eu-central-1"}, "region"),
+        ({"project": "p"}, "project"),
+        ({"api_version": "v1"}, "api_version"),
+        ({"options": {"a": 1}}, "options"),
+    ],
+)
+def test_what_a_client_would_ignore(settings: dict[str, Any], key: str):
+    """A key that means nothing to the client is refused."""
+    (error,) = errors(provider(api_key="sk", **settings))
+
+    assert error.startswith(f"providers.openai.{key}: means nothing to the client openai; leave it out")

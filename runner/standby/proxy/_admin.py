@@ -102,7 +102,9 @@ class Admin:
                 return [Cool(own, now, now + _cool_seconds(asked), 1, cause, by)]
             case _:
                 # What leaves the candidate out may be held against its credential or provider: all of it goes.
-                return [Restore(domain, now, by) for domain in found.domains.all()]
+                each = [found.domains, *(key.domains for key in found.keys)]
+                domains = dict.fromkeys(domain for domains in each for domain in domains.all())
+                return [Restore(domain, now, by) for domain in domains]
 
     def _find(self, name: str) -> CandidateStatus:
         """The candidate of this id, or of this ``model/id`` where several models use the id."""

@@ -126,8 +126,8 @@ METRICS: Final = (
     ),
     Metric("standby_candidate_limit", "gauge", (*_OF_CANDIDATE, "limit"), "Its own limit."),
     Metric("standby_candidate_limit_used", "gauge", (*_OF_CANDIDATE, "limit"), "How much of that is used now."),
-    Metric("standby_key_limit", "gauge", ("provider", "limit"), "The limit of all that use the provider's key."),
-    Metric("standby_key_limit_used", "gauge", ("provider", "limit"), "How much of that is used now."),
+    Metric("standby_key_limit", "gauge", ("credential", "limit"), "The limit of all that use a provider's key."),
+    Metric("standby_key_limit_used", "gauge", ("credential", "limit"), "How much of that is used now."),
     Metric("standby_store_trouble", "gauge", ("part",), "1 while this part of the stores is in trouble, else 0."),
     Metric(
         "standby_store_trouble_since_timestamp_seconds",
@@ -191,7 +191,7 @@ def _read_candidate(values: _Values, status: CandidateStatus) -> None:
     values["standby_candidate_effective_priority"][own] = status.effective_priority
     values["standby_candidate_cooldowns_in_row"][own] = status.cooldowns_in_row
     for limit in status.limits:
-        whose, of = ("candidate", own) if limit.of == "candidate" else ("key", (status.provider,))
+        whose, of = ("candidate", own) if limit.of == "candidate" else ("key", (limit.credential,))
         for kind, most, used in (
             ("concurrency", limit.concurrency, limit.in_flight),
             ("requests_per_minute", limit.requests_per_minute, limit.requests),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from standby.clients import ClientSettings, ProviderClient, client_maker
 from standby.store import Provider, Snapshot
 
+from ._route import credentials_of
+
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
 
@@ -31,8 +33,12 @@ class Clients:
         self._replaced: list[ProviderClient] = []
 
     def of(self, snapshot: Snapshot) -> Mapping[str, ProviderClient]:
-        """The clients of all providers of ``snapshot``, by the provider's name."""
-        return {name: self._client(name, provider) for name, provider in snapshot.providers.items()}
+        """The clients of all providers of ``snapshot``, one a key, by the key's name in the whole gateway."""
+        return {
+            credential.name: self._client(credential.name, credential.provider)
+            for name, provider in snapshot.providers.items()
+            for credential in credentials_of(name, provider)
+        }
 
     async def aclose(self) -> None:
         """Close every client that was made, and the pool if it is our own."""

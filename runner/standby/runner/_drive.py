@@ -283,7 +283,7 @@ class Driver:
 
     async def _until_admitted(self, run: Run, enqueue: Enqueue) -> RouteCandidate | None:
         """Wait until one of the candidates has room, here and among all processes; or until somebody is well again."""
-        wants = {candidate.key: candidate for candidate in enqueue.candidates if candidate.capacities}
+        wants = {candidate.ticket: candidate for candidate in enqueue.candidates if candidate.capacities}
         capacities = {each for candidate in wants.values() for each in candidate.capacities}
         with self.limits.in_line(capacities):
             try:

@@ -226,7 +226,9 @@ def _soft_cooldowns(candidate: RouteCandidate, failed: FailedTry, standing_of: S
         in_row = 1 + (standing.failures_in_row if standing is not None else 0)
         stale = standing is not None and standing.half_open(now) and failed.began_at < standing.cooled_at
         due = in_row >= candidate.cooldown.eject_after and not stale
-        if due and any(_may_be_called(other, standing_of, now) for other in failed.others):
+        # With another key it is the same candidate.
+        others = (other for other in failed.others if other.domains.candidate != own)
+        if due and any(_may_be_called(other, standing_of, now) for other in others):
             cause = f"{failed.category}: {in_row} failures in a row (ejectAfter {candidate.cooldown.eject_after})"
             cools.append(_cool(candidate, own, base_seconds, cause, failed, standing_of, now, soft=True))
     return cools

@@ -80,6 +80,11 @@ class LeftOver:
         """It may not be called now."""
         self._passed_by.append((candidate, found))
 
+    def given_up(self, key: str) -> None:
+        """The candidate ``key`` has no other turn in this run, with whichever key of its provider."""
+        self._passed_by = [pair for pair in self._passed_by if pair[0].key != key]
+        self._at_limit = [pair for pair in self._at_limit if pair[0].key != key]
+
     def at_limit(self, candidate: RouteCandidate, free_at: float) -> None:
         """There was no local capacity for it; there may be some at ``free_at``."""
         self._at_limit.append((candidate, free_at))

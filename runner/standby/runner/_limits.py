@@ -120,7 +120,8 @@ class Capacity:
     def used(self, now: float) -> tuple[int, int]:
         """Requests and tokens of the last minute; 0 of what is not limited."""
         self._forget(now)
-        return self._requests if self.policy.requests_per_minute else 0, self._tokens
+        policy = self.policy
+        return self._requests if policy.requests_per_minute else 0, self._tokens if policy.tokens_per_minute else 0
 
     def free_at(self, tokens: int, now: float) -> float:
         """When a part of a lease is next to be had: ``now``, or later; infinity where only one given back can tell.

@@ -14,6 +14,7 @@ The rules of this file:
    step, so that the run itself, like every other, passes by what it cooled.
 6. While a call is silent, `Plan.hedge` may name a second candidate to ask beside it: then each is reported for itself,
    and the next step is asked for when nobody is under way any more.
+7. A candidate whose provider has several keys has a turn with each, as long as what fails is the key's fault.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from math import inf
-from typing import Final
 
 from standby.clients import Work
 from standby.store import Effect
 
+from ._backoff import wait_before_retry
 from ._budget import Extra
 from ._decide import decide, observed
 from ._decisions import Decisions, RetryDecision
@@ -47,9 +48,6 @@ from ._record import Did, Failure, RunRecord, Skip, Try
 from ._route import Route, RouteCandidate
 from ._shared import Shared
 from ._steps import DELIVER, Call, Deliver, Enqueue, GiveUp, Step, Wait
-
-HINT_JITTER: Final = 0.1
-"""A hint is followed upward by at most this much, so that those who were told the same do not return together."""
 
 
 class Plan:
@@ -87,7 +85,8 @@ class Plan:
         self._end: Deliver | GiveUp | None = None
         self._current: RouteCandidate | None = None
         self._admitted = False
-        self._tries: dict[RouteCandidate, int] = {}
+        self._tries: dict[str, int] = {}
+        self._given_up: set[str] = set()
         self._failed_domains: dict[str, Work] = {}
         self._not_before = 0.0
         self._fallback: Decisions | None = None
@@ -142,7 +141,8 @@ class Plan:
 
     def _next_turn(self) -> RouteCandidate | None:
         if self._left_over_or_none is None or not self._left_over_or_none.only_queue:
-            self._current = next(self._order, None)
+            given_up = self._given_up
+            self._current = next((each for each in self._order if each.key not in given_up), None)
         self._not_before, self._fallback = 0.0, None
         return self._current
 
@@ -197,9 +197,9 @@ class Plan:
         return None
 
     def _skip(self, candidate: RouteCandidate, reason: str, cause: str, now: float, until: float = 0.0) -> None:
-        skip = Skip(candidate.id, now, reason, until, cause)
-        if not any((told.candidate, told.cause) == (skip.candidate, skip.cause) for told in self.record.skips):
-            self.record.skips.append(skip)
+        told = (candidate.id, candidate.key_id, cause)
+        if not any((skip.candidate, skip.key, skip.cause) == told for skip in self.record.skips):
+            self.record.skips.append(Skip(candidate.id, now, reason, until, cause, candidate.key_id))
 
     def _pass_by(self, candidate: RouteCandidate, found: Availability, now: float) -> None:
         self._admitted = False
@@ -311,7 +311,12 @@ class Plan:
         failure = failure_of(error)
         decisions = decide(candidate.rules, failure.info, retryable=failure.retryable)
         domain = candidate.domains.of(candidate.cooldown.scopes.get(failure.info.category, "candidate"))
-        wait_seconds, why = self._wait_before_retry(candidate, tries, decisions, failure, now)
+        wait_seconds, why = None, ""
+        if decisions.retry.retry and (self._under_way or self._end is not None):
+            why = "another call is under way" if self._under_way else "the run is over"
+        elif decisions.retry.retry:
+            left = self.deadline - now - self._useful_seconds(candidate)
+            wait_seconds, why = wait_before_retry(candidate, tries, failure, self._shared.chance, left)
         refusal: RetryDecision | None = None
         failed = self._failed(call, failure, began_at, given_up=wait_seconds is None)
         effects = effects_of_failure(candidate, decisions, failed, self._standing_of, now)
@@ -327,6 +332,8 @@ class Plan:
                     candidate, decisions, replace(failed, given_up=True), self._standing_of, now
                 )
         self._failed_domains[domain] = failure.work
+        if candidate.key_id:
+            self._give_up_other_keys(candidate, domain)
         if wait_seconds is not None:
             self._current, self._fallback, self._not_before = candidate, decisions, now + wait_seconds
             self._fallbacks[candidate] = decisions
@@ -350,16 +357,16 @@ class Plan:
                 observed=observed(candidate.rules, failure.info, retryable=failure.retryable),
                 refusal=refusal,
                 hedge=call.hedge,
+                key_id=candidate.key_id,
             )
         )
         return effects
 
     def report_abandoned(self, call: Call, began_at: float, now: float, why: str = "") -> None:
         """Nobody waits for the call any more, the caller or a hedge that was heard: it changes nobody's health."""
-        tries = self._over(call, refund=not why)
-        self.record.tries.append(
-            Try(call.candidate.id, tries, began_at, now, why=why, abandoned=True, hedge=call.hedge)
-        )
+        tries, key_id = self._over(call, refund=not why), call.candidate.key_id
+        tried = Try(call.candidate.id, tries, began_at, now, why=why, hedge=call.hedge, key_id=key_id)
+        self.record.tries.append(tried._replace(abandoned=True))
 
     def report_refused(self, call: Call, free_at: float, now: float) -> None:
         """Our own limit left no capacity for the call; ``free_at`` is when there may be some."""
@@ -379,7 +386,8 @@ class Plan:
                 self._finish(GiveUp("stopped", free_at - now if free_at < inf else None))
         did: Did = "next" if next_allowed else "stop"
         seen = observed(call.candidate.rules, failure.info, retryable=failure.retryable, local=True)
-        self.record.tries.append(Try(call.candidate.id, 0, now, now, failure, decisions, did, observed=seen))
+        tried = Try(call.candidate.id, 0, now, now, failure, decisions, did, observed=seen)
+        self.record.tries.append(tried._replace(key_id=call.candidate.key_id))
 
     def report_probed_elsewhere(self, call: Call, now: float) -> None:
         """The probe was not to be had: another run holds it, or the candidate is cooling again."""
@@ -430,7 +438,7 @@ class Plan:
         tries = self._over(call, refund=True)
         if self._shared.budgets.owing:
             self._shared.budgets.succeeded(candidate.domains.all())
-        tried = Try(candidate.id, tries, began_at, now, effects=effects, hedge=call.hedge)
+        tried = Try(candidate.id, tries, began_at, now, effects=effects, hedge=call.hedge, key_id=candidate.key_id)
         self.record.tries.append(tried._replace(content_at=now) if self._streamed else tried)
         self.record.candidate = candidate.id
         self._finish(DELIVER)
@@ -452,7 +460,8 @@ class Plan:
         """A call is over; returns which try of its candidate it was."""
         self._admitted = False
         self._ended(call, refund=refund)
-        self._tries[call.candidate] = tries = self._tries.get(call.candidate, 0) + 1
+        key = call.candidate.key
+        self._tries[key] = tries = self._tries.get(key, 0) + 1
         return tries
 
     def _ended(self, call: Call, *, refund: bool) -> None:
@@ -465,29 +474,19 @@ class Plan:
         if extra is not None:
             self._shared.budgets.end(extra, refund=True)
 
-    def _wait_before_retry(
-        self, candidate: RouteCandidate, tries: int, decisions: Decisions, failure: Failure, now: float
-    ) -> tuple[float | None, str]:
-        """How long to wait before the same candidate is tried again; `None`, and why, where it is not."""
-        if not decisions.retry.retry:
-            return None, ""
-        if self._under_way or self._end is not None:
-            return None, "another call is under way" if self._under_way else "the run is over"
-        if tries >= candidate.max_attempts:
-            return None, f"maxAttempts {candidate.max_attempts}"
-        hint = failure.hint or 0.0
-        if hint > candidate.backoff.max_seconds:
-            return None, f"asked to wait {hint:g} s, longer than backoff.maxSeconds {candidate.backoff.max_seconds:g}"
-        chance = self._shared.chance()
-        wait_seconds = max(hint * (1 + HINT_JITTER * chance), candidate.backoff_seconds(tries, chance))
-        if now + wait_seconds + self._useful_seconds(candidate) >= self.deadline:
-            return None, "the deadline comes before the next try"
-        return wait_seconds, ""
+    def _give_up_other_keys(self, candidate: RouteCandidate, failed_domain: str) -> None:
+        """Where its key was not to blame, no other key of its provider would do better."""
+        self._given_up.discard(candidate.key)
+        if failed_domain not in (candidate.domains.credential, candidate.domains.credential_model):
+            self._given_up.add(candidate.key)
+            if self._left_over_or_none is not None:
+                self._left_over_or_none.given_up(candidate.key)
 
     def _leave_after_all(self, candidate: RouteCandidate, decisions: Decisions, why: str) -> None:
         """It was to be tried again, and is not."""
         tries = self.record.tries
-        last = max(index for index, tried in enumerate(tries) if tried.candidate == candidate.id and tried.n)
+        told = (candidate.id, candidate.key_id)
+        last = max(index for index, tried in enumerate(tries) if (tried.candidate, tried.key_id) == told and tried.n)
         tries[last] = tries[last]._replace(did=self._leave(decisions), why=why)
 
     def _leave(self, decisions: Decisions) -> Did:

@@ -77,6 +77,7 @@ class Try(NamedTuple):
         refusal: Why a retry that was decided on was not paid for by the retry budget.
         hedge: Whether it was made beside another try that was still silent.
         content_at: When the run committed to its stream; `None` where it did not.
+        key_id: Which of its provider's keys it was called with; empty where there is only one.
     """
 
     candidate: str
@@ -94,6 +95,7 @@ class Try(NamedTuple):
     refusal: RetryDecision | None = None
     hedge: bool = False
     content_at: float | None = None
+    key_id: str = ""
 
     @property
     def outcome(self) -> str:
@@ -122,6 +124,7 @@ class Skip:
             pay for it) or ``deadline`` (too little time was left).
         until: When that ends; 0 where nobody knows.
         cause: Why, in words.
+        key: Which of its provider's keys it would have been called with; empty where there is only one.
     """
 
     candidate: str
@@ -129,6 +132,7 @@ class Skip:
     reason: str
     until: float
     cause: str
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -156,8 +160,12 @@ class RunRecord:
 
     @property
     def failovers(self) -> int:
-        """Candidates that were called and given up."""
-        return sum(1 for tried in self.tries if tried.n and tried.did == "next")
+        """Candidates that were called and given up; to go on with another key of the same one is no failover."""
+        called = [tried for tried in self.tries if tried.n]
+        return sum(
+            tried.did == "next" and all(later.candidate != tried.candidate for later in called[index:])
+            for index, tried in enumerate(called, 1)
+        )
 
     @property
     def own_seconds(self) -> float:
@@ -198,6 +206,8 @@ def _try_as_dict(tried: Try, began_at: float) -> dict[str, Any]:
         "took_ms": round((tried.ended_at - tried.began_at) * 1000, 3),
         "outcome": tried.outcome,
     }
+    if tried.key_id:
+        told["key"] = tried.key_id
     if tried.content_at is not None:
         told["content_after_ms"] = round((tried.content_at - began_at) * 1000, 3)
     if tried.hedge:

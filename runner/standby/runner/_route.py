@@ -5,7 +5,7 @@ A route is made once for each version of the catalog, and shared by all runs tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, wait_exponential
@@ -19,6 +19,7 @@ from standby.store import (
     FailoverPolicy,
     Hedge,
     Model,
+    Provider,
     Queue,
     RetryBudget,
     RunnerPolicy,
@@ -78,11 +79,12 @@ class CooldownPolicy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouteCandidate:
-    """One candidate, ready to be called.
+    """One candidate, ready to be called; where its provider has several keys, with one of them.
 
     Attributes:
         id: Its name within the model.
         key: Its name in the whole gateway: ``model/id``.
+        key_id: Which of its provider's keys it is called with; empty where there is only one.
         model: The provider's name of the model.
         priority_span: How far apart the priorities of the model's candidates are, as configured.
         client: Who calls it.
@@ -101,6 +103,7 @@ class RouteCandidate:
 
     id: str
     key: str
+    key_id: str
     model: str
     provider: str
     client: ProviderClient
@@ -122,6 +125,11 @@ class RouteCandidate:
     first_token_seconds: float
     idle_seconds: float
     min_useful_seconds: float
+
+    @property
+    def ticket(self) -> str:
+        """Its name in the whole gateway, its key's included."""
+        return f"{self.key}#{self.key_id}" if self.key_id else self.key
 
     def backoff_seconds(self, tries: int, chance: float) -> float:
         """How long to wait after the ``tries``-th try of this candidate failed; ``chance`` is in [0, 1)."""
@@ -145,6 +153,33 @@ class Route:
     hedge: Hedge | None
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One of a provider's keys, or the only one.
+
+    Attributes:
+        name: Its name in the whole gateway: the provider's, or ``provider/id``.
+        id: Its name within the provider; empty where there is only one.
+        share: Its share of the candidate's weight.
+        provider: The provider's settings, with this key alone.
+    """
+
+    name: str
+    id: str
+    share: float
+    provider: Provider
+
+
+def credentials_of(name: str, provider: Provider) -> Iterator[Credential]:
+    """The keys of the provider ``name``."""
+    if not provider.api_keys:
+        yield Credential(name, "", 1.0, provider)
+    whole = sum(key.weight for key in provider.api_keys)
+    for key in provider.api_keys:
+        alone = provider.model_copy(update={"api_key": key.key, "api_keys": []})
+        yield Credential(f"{name}/{key.id}", key.id, key.weight / whole, alone)
+
+
 def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderClient], limits: Limits) -> Route:
     """Compile the model ``name``; candidates without policies of their own share one compiled set of rules."""
     model = snapshot.models[name]
@@ -153,8 +188,9 @@ def compile_route(snapshot: Snapshot, name: str, clients: Mapping[str, ProviderC
         model=name,
         version=snapshot.version,
         candidates=tuple(
-            _candidate(snapshot, name, model, candidate, clients[candidate.provider], limits, shared)
+            _candidate(snapshot, name, model, candidate, credential, clients[credential.name], limits, shared)
             for candidate in model.candidates
+            for credential in credentials_of(candidate.provider, snapshot.providers[candidate.provider])
         ),
         total_seconds=model.timeouts.total_seconds,
         queue=model.queue,
@@ -168,6 +204,7 @@ def _candidate(
     model_name: str,
     model: Model,
     candidate: Candidate,
+    credential: Credential,
     client: ProviderClient,
     limits: Limits,
     shared: dict[str | None, Rules],
@@ -175,23 +212,24 @@ def _candidate(
     policies = effective_policies(snapshot, model, candidate)
     gateway, runtime, override = policies.runner_policy, policies.runtime_policy, policies.failover_override
     key, priorities = f"{model_name}/{candidate.id}", [each.priority for each in model.candidates]
-    of_key = limits.capacity(f"credential:{candidate.provider}", snapshot.providers[candidate.provider].rate_limit)
+    of_key = limits.capacity(f"credential:{credential.name}", snapshot.providers[candidate.provider].rate_limit)
     own = limits.capacity(key, runtime.rate_limit_policy)
     capacities = tuple(capacity for capacity in (own, of_key) if capacity is not None)
     return RouteCandidate(
         id=candidate.id,
         key=key,
+        key_id=credential.id,
         model=candidate.model,
         provider=candidate.provider,
         client=client,
         drop=frozenset((*snapshot.providers[candidate.provider].drop, *candidate.drop)),
         priority=candidate.priority,
         priority_span=max(priorities) - min(priorities),
-        weight=candidate.weight,
+        weight=candidate.weight * credential.share,
         domains=Domains(
             candidate=f"candidate:{key}",
-            credential=f"credential:{candidate.provider}",
-            credential_model=f"credential_model:{candidate.provider}/{candidate.model}",
+            credential=f"credential:{credential.name}",
+            credential_model=f"credential_model:{credential.name}/{candidate.model}",
             provider=f"provider:{candidate.provider}",
         ),
         rules=_rules(gateway, runtime, override, candidate, shared),

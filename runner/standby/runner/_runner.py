@@ -36,7 +36,7 @@ from ._record import RunRecord
 from ._route import Route, RouteCandidate, compile_route
 from ._run import Run, estimated_tokens
 from ._shared import Shared
-from ._status import CandidateStatus, Known, status_of
+from ._status import CandidateStatus, Known, statuses_of
 from ._steps import Call
 from ._stream import RunStream
 from ._troubles import Trouble, troubles_of
@@ -265,7 +265,7 @@ class Runner:
         now = self.now()
         known = Known(self.state.standing, self._driver.budgets, self._driver.queue, self._clock.steady())
         routes = [self.route(model) for model in self.catalog.snapshot().models]
-        return [status_of(candidate, route, known, now) for route in routes for candidate in route.candidates]
+        return [status for route in routes for status in statuses_of(route, known, now)]
 
     def troubles(self) -> list[Trouble]:
         """What is wrong with the stores now; empty where all is well. Runs go on all the same."""
@@ -303,7 +303,7 @@ class Runner:
         route = self.route(request.model)
         order = self._ranking(route, now).order(self._chance)
         if (only := options.only) is not None:
-            ids = [candidate.id for candidate in route.candidates]
+            ids = list(dict.fromkeys(candidate.id for candidate in route.candidates))
             if unknown := [name for name in only if name not in ids]:
                 raise UnknownCandidate(unknown, route.model, ids)
             order = (candidate for candidate in order if candidate.id in only)

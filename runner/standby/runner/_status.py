@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from standby.store import Standing
 
@@ -26,6 +27,7 @@ class LimitStatus:
 
     Attributes:
         of: Whose limit: ``candidate``, or ``key`` for all that use the same provider's key.
+        credential: Which key that is: the provider's name, or ``provider/id`` where it has several; else empty.
         in_flight: Calls under way, of at most ``concurrency``.
         requests: Calls of the last minute, of at most ``requests_per_minute``.
         tokens: Tokens of the last minute, of at most ``tokens_per_minute``.
@@ -33,6 +35,7 @@ class LimitStatus:
     """
 
     of: str
+    credential: str
     in_flight: int
     concurrency: int | None
     requests: int
@@ -40,6 +43,17 @@ class LimitStatus:
     tokens: int
     tokens_per_minute: int | None
     shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStatus:
+    """One candidate with one of the several keys of its provider; each field as `CandidateStatus` has it."""
+
+    id: str
+    status: str
+    until: float
+    cause: str
+    domains: Domains
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,8 @@ class CandidateStatus:
             are left out.
         limits: Its local limits.
         waiting: How many runs of its model wait for local capacity.
+        keys: How it stands with each of its provider's keys, where there are several; the rest is then of the key with
+            which it stands best.
         told: All of this in sentences.
     """
 
@@ -84,6 +100,7 @@ class CandidateStatus:
     limits: tuple[LimitStatus, ...]
     waiting: int
     domains: Domains
+    keys: tuple[KeyStatus, ...]
     told: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,20 +125,32 @@ class Known:
     steady: float
 
 
-def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float) -> CandidateStatus:
-    """How ``candidate`` stands at ``now``."""
-    found = availability(candidate, known.standing_of, now)
+_BEST_FIRST: Final = ("usable", "half_open", "probing", "cooling", "disabled")
+
+
+def statuses_of(route: Route, known: Known, now: float) -> Iterator[CandidateStatus]:
+    """How each candidate of ``route`` stands at ``now``, in its order."""
+    # The keys of one candidate come one after the other.
+    for _, with_each_key in groupby(route.candidates, lambda candidate: candidate.key):
+        yield _status_of(tuple(with_each_key), route, known, now)
+
+
+def _status_of(with_each_key: Sequence[RouteCandidate], route: Route, known: Known, now: float) -> CandidateStatus:
+    found = [_verdict(candidate, known.standing_of, now) for candidate in with_each_key]
+    best = min(range(len(found)), key=lambda index: _BEST_FIRST.index(found[index][0]))
+    candidate, (status, until, availability_found) = with_each_key[best], found[best]
     own = known.standing_of(candidate.domains.candidate) or _CLEAN
-    status: str = found.verdict
-    until = found.until
-    if found.verdict == "probe":
-        until = probe_held_until(found.domains, known.standing_of)
-        status, until = ("probing", until) if until > now else ("half_open", 0.0)
     demotion, restored_at = own.demotion(now), own.demotion_changes_at(now)
     capacity = candidate.retry_budget.capacity
-    spent = {domain: known.budgets.spent(domain) for domain in candidate.domains.all()}
-    limits = tuple(_limit(candidate, each, known.steady) for each in candidate.capacities)
+    domains = dict.fromkeys(domain for each in with_each_key for domain in each.domains.all())
+    spent = {domain: known.budgets.spent(domain) for domain in domains}
+    limits = tuple(_limits_of(with_each_key, known.steady))
     waiting = known.queue.length(route.model)
+    keys = tuple(
+        KeyStatus(each.key_id, *verdict[:2], verdict[2].cause, each.domains)
+        for each, verdict in zip(with_each_key, found, strict=True)
+        if each.key_id
+    )
     return CandidateStatus(
         id=candidate.id,
         key=candidate.key,
@@ -130,10 +159,10 @@ def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float)
         provider_model=candidate.model,
         status=status,
         until=until,
-        cause=found.cause,
+        cause=availability_found.cause,
         priority=candidate.priority,
         effective_priority=candidate.priority + demotion,
-        weight=candidate.weight,
+        weight=sum(each.weight for each in with_each_key),
         demoted_for=own.demoted_for if demotion else "",
         restored_at=restored_at if restored_at < inf else None,
         failures_in_row=own.failures_in_row,
@@ -142,8 +171,13 @@ def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float)
         limits=limits,
         waiting=waiting,
         domains=candidate.domains,
+        keys=keys,
         told=(
-            *_availability_in_words(candidate, status, until, found, known.standing_of, now),
+            *(
+                f"With the key {each.key_id}: {sentence}" if each.key_id else sentence
+                for each, verdict in zip(with_each_key, found, strict=True)
+                for sentence in _availability_in_words(each, *verdict, known.standing_of, now)
+            ),
             *_demotion_in_words(own, candidate.priority + demotion, now),
             *_failures_in_words(candidate, own),
             *(
@@ -157,11 +191,31 @@ def status_of(candidate: RouteCandidate, route: Route, known: Known, now: float)
     )
 
 
+def _verdict(candidate: RouteCandidate, standing_of: StandingOf, now: float) -> tuple[str, float, Availability]:
+    """The status, when it ends, and what it was made of."""
+    found = availability(candidate, standing_of, now)
+    if found.verdict != "probe":
+        return found.verdict, found.until, found
+    until = probe_held_until(found.domains, standing_of)
+    return ("probing", until, found) if until > now else ("half_open", 0.0, found)
+
+
+def _limits_of(with_each_key: Sequence[RouteCandidate], steady: float) -> Iterator[LimitStatus]:
+    told: set[Capacity] = set()
+    for candidate in with_each_key:
+        for capacity in candidate.capacities:
+            if capacity not in told:
+                told.add(capacity)
+                yield _limit(candidate, capacity, steady)
+
+
 def _limit(candidate: RouteCandidate, capacity: Capacity, steady: float) -> LimitStatus:
     policy = capacity.policy
     requests, tokens = capacity.used(steady)
+    of_key = capacity is candidate.capacity_of_key
     return LimitStatus(
-        of="key" if capacity is candidate.capacity_of_key else "candidate",
+        of="key" if of_key else "candidate",
+        credential=candidate.domains.credential.partition(":")[2] if of_key else "",
         in_flight=capacity.in_use,
         concurrency=policy.concurrency,
         requests=requests,
@@ -237,7 +291,9 @@ def _limit_in_words(limit: LimitStatus) -> str:
         )
         if most is not None
     ]
-    whose = "Its own limits" if limit.of == "candidate" else "The limits of its key"
+    whose = "Its own limits"
+    if limit.of == "key":
+        whose = f"The limits of its key {limit.credential.partition('/')[2]}".rstrip()
     return f"{whose}: {', '.join(parts)}{', in this process of all that share them' if limit.shared else ''}."
 
 

@@ -9,7 +9,7 @@ from standby.runner._budget import Budgets
 from standby.runner._limits import Limits
 from standby.runner._queue import Queue, Ticket
 from standby.runner._route import compile_route
-from standby.runner._status import Known, LimitStatus, moment, status_of
+from standby.runner._status import Known, LimitStatus, moment, statuses_of
 from standby.runner.testing import ScriptedClient
 from standby.store import Model, Provider, RetryBudget, RunnerPolicy, RuntimePolicy, Snapshot, Standing
 
@@ -38,7 +38,8 @@ class Gateway:
 
     def status(self, held=None, now=NOW):
         known = Known((held or {}).get, self.budgets, self.queue, STEADY)
-        return status_of(self.candidate, self.route, known, now)
+        (status,) = statuses_of(self.route, known, now)
+        return status
 
 
 def status(held=None, **policy):
@@ -72,6 +73,7 @@ def test_nothing_is_held_against_a_new_candidate():
             "credential_model": KEY_AND_MODEL,
             "provider": PROVIDER,
         },
+        "keys": (),
         "told": ("It may be called.",),
     }
 
@@ -217,8 +219,8 @@ def test_local_limits_are_told_of_the_candidate_and_of_its_key():
     gateway.queue.take(gateway.candidate.capacities, 20, STEADY - 1)
     found = gateway.status()
     assert found.limits == (
-        LimitStatus("candidate", 1, 2, 2, 10, 0, None, shared=False),
-        LimitStatus("key", 1, None, 2, 20, 50, 900),
+        LimitStatus("candidate", "", 1, 2, 2, 10, 0, None, shared=False),
+        LimitStatus("key", "p", 1, None, 2, 20, 50, 900),
     )
     assert found.told[1:] == (
         "Its own limits: 1 of 2 calls under way, 2 of 10 requests in the last minute.",
