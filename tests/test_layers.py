@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "demo": {"proxy", "runner", "clients", "store"},
     "cli": {"demo", "lab", "proxy", "runner", "clients", "store"},
 }
-HTTP_LIBRARIES = {"httpx", "httpx_aiohttp", "httpcore", "aiohttp", "h11"}
+HTTP_LIBRARIES = {"httpx", "httpx2", "httpx_aiohttp", "httpcore", "httpcore2", "aiohttp", "h11"}
 
 
 def modules():

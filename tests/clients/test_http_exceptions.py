@@ -7,10 +7,14 @@ import ssl
 import zlib
 
 import aiohttp
+import anthropic
 import anyio
 import h11
 import httpcore
+import httpcore2
 import httpx
+import httpx2
+import openai
 import pytest
 from aiohttp import client_exceptions, http_exceptions
 from httpx_aiohttp.transport import map_aiohttp_exceptions
@@ -24,7 +28,7 @@ def exceptions_of(*namespaces):
     found = {
         value
         for namespace in namespaces
-        for value in vars(namespace).values()
+        for value in tuple(vars(namespace).values())
         if inspect.isclass(value) and issubclass(value, Exception)
     }
     return sorted(found, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
@@ -37,8 +41,12 @@ def family_of(*roots):
     return found
 
 
+SDK_ERRORS = (openai.OpenAIError, anthropic.AnthropicError)
+"""What their clients raise of a call; beside these they have one for a webhook that is not genuine."""
+
 EVERY = [
-    *exceptions_of(httpx, httpcore),
+    *exceptions_of(httpx, httpcore, httpx2, httpcore2),
+    *(kind for kind in exceptions_of(openai, anthropic) if issubclass(kind, SDK_ERRORS)),
     *exceptions_of(client_exceptions, http_exceptions),
     *(h11.ProtocolError, h11.LocalProtocolError, h11.RemoteProtocolError),
     *(ssl.SSLError, ssl.SSLCertVerificationError, ssl.SSLEOFError, ssl.SSLZeroReturnError),
@@ -55,19 +63,23 @@ def test_every_exception_is_classified(kind):
     assert rule is not None
     assert rule.code in {
         *("network", "timeout", "pool_timeout", "invalid_request", "invalid_response", "client_error"),
+        "missing_credentials",
     }
 
 
 def test_the_walk_is_complete():
     """The list above has every class that the libraries' base classes have below them."""
     roots = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, http_exceptions.HttpProcessingError)
-    ours = {kind for kind in family_of(*roots) if kind.__module__.partition(".")[0] in {"httpx", "aiohttp"}}
-    elsewhere = {kind for kind in ours if kind.__module__ not in {"httpx", *(m.__name__ for m in MODULES)}}
+    roots += (httpx2.HTTPError, httpx2.StreamError, *SDK_ERRORS)
+    families = {"httpx", "httpx2", "aiohttp", "openai", "anthropic"}
+    ours = {kind for kind in family_of(*roots) if kind.__module__.partition(".")[0] in families}
+    elsewhere = {kind for kind in ours if kind.__module__ not in {"httpx", "httpx2", *(m.__name__ for m in MODULES)}}
     assert ours - elsewhere <= set(EVERY)
     assert all(rule_for(kind) is not None for kind in elsewhere)
 
 
 MODULES = (client_exceptions, http_exceptions)
+SENT = httpx2.Request("POST", "https://provider.test/v1/x")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +101,17 @@ MODULES = (client_exceptions, http_exceptions)
         (httpx.InvalidURL("bad"), "invalid_request", "not_sent", False, "request"),
         (httpx.TooManyRedirects("many"), "invalid_response", "rejected", False, "candidate"),
         (httpx.StreamClosed(), "client_error", "unknown", False, "local"),
+        (httpx2.ConnectError("refused"), "network", "not_sent", True, "candidate"),
+        (httpx2.ReadTimeout(""), "timeout", "unknown", True, "candidate"),
+        (httpx2.PoolTimeout(""), "pool_timeout", "not_sent", True, "local"),
+        (httpx2.LocalProtocolError("bad"), "invalid_request", "not_sent", False, "request"),
+        (httpcore2.ConnectTimeout(""), "timeout", "not_sent", True, "candidate"),
+        (openai.APIConnectionError(request=SENT), "network", "unknown", True, "candidate"),
+        (openai.APITimeoutError(request=SENT), "timeout", "unknown", True, "candidate"),
+        (openai.OpenAIError("no key"), "missing_credentials", "not_sent", False, "credential"),
+        (anthropic.APIConnectionError(request=SENT), "network", "unknown", True, "candidate"),
+        (anthropic.APITimeoutError(request=SENT), "timeout", "unknown", True, "candidate"),
+        (anthropic.AnthropicError("no key"), "missing_credentials", "not_sent", False, "credential"),
         (aiohttp.ServerDisconnectedError(), "network", "unknown", True, "candidate"),
         (aiohttp.ClientOSError(errno.ECONNRESET, "reset"), "network", "unknown", True, "candidate"),
         (aiohttp.ClientPayloadError("cut"), "network", "unknown", True, "candidate"),
@@ -137,6 +160,35 @@ def test_translated_on_the_way(error, code, work):
     assert (failure.code, failure.work) == (code, work)
 
 
+@pytest.mark.parametrize("sdk", [openai, anthropic], ids=lambda sdk: sdk.__name__)
+@pytest.mark.parametrize(
+    ("cause", "code", "work", "scope"),
+    [
+        (httpx.ConnectError("refused"), "network", "not_sent", "candidate"),
+        (httpx2.ConnectError("refused"), "network", "not_sent", "candidate"),
+        (httpx2.ReadError("reset"), "network", "unknown", "candidate"),
+        (httpx2.UnsupportedProtocol("ftp"), "invalid_request", "not_sent", "request"),
+        (anyio.EndOfStream(), "network", "unknown", "candidate"),
+        (KeyError("never seen"), "client_error", "unknown", "local"),
+    ],
+    ids=lambda value: f"{type(value).__module__}.{type(value).__name__}" if isinstance(value, Exception) else None,
+)
+def test_wrapped_by_an_sdk(sdk, cause, code, work, scope):
+    """The vendors' SDKs call everything a connection error: the original decides, of either httpx."""
+    error = sdk.APIConnectionError(request=SENT)
+    error.__cause__ = cause
+    failure = failure_of(error)
+    assert (failure.code, failure.work, failure.scope) == (code, work, scope)
+
+
+@pytest.mark.parametrize("sdk", [openai, anthropic], ids=lambda sdk: sdk.__name__)
+def test_wrapped_by_an_sdk__timeout(sdk):
+    """Which timeout it was decides whether the request was sent."""
+    error = sdk.APITimeoutError(request=SENT)
+    error.__cause__ = httpx2.ConnectTimeout("")
+    assert (failure_of(error).code, failure_of(error).work) == ("timeout", "not_sent")
+
+
 def test_earlier_failure_is_no_cause():
     """An exception that was only being handled at the time says nothing about this one."""
     error = httpx.ConnectError("refused")
@@ -151,11 +203,12 @@ def test_head_too_large():
     assert failure_of(error).code == "invalid_response"
 
 
-def test_head_too_large__httpcore():
+@pytest.mark.parametrize(("above", "below"), [(httpx, httpcore), (httpx2, httpcore2)], ids=["httpx", "httpx2"])
+def test_head_too_large__httpcore(above, below):
     """The cause is forgotten when httpcore's pool raises an exception again; its context has it."""
-    translated = httpcore.RemoteProtocolError("Receive buffer too long")
+    translated = below.RemoteProtocolError("Receive buffer too long")
     translated.__context__ = h11.RemoteProtocolError("Receive buffer too long", error_status_hint=431)
-    error = httpx.RemoteProtocolError("Receive buffer too long")
+    error = above.RemoteProtocolError("Receive buffer too long")
     error.__cause__ = translated
     assert failure_of(error).code == "invalid_response"
 

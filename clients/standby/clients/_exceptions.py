@@ -2,7 +2,8 @@
 
 httpx, httpcore, aiohttp, anyio and the standard library all have their own words for the same few things. The most
 specific class that the table knows decides. Where an exception was wrapped on its way up (httpx-aiohttp calls a server
-that disconnects a connect timeout), the original decides.
+that disconnects a connect timeout, vendors' SDKs call everything a connection error), the original decides. httpx2 and
+httpcore2, on which the SDKs run, have the classes of httpx and httpcore, and the table knows them by those names.
 
 Nothing here looks at a status: an answer that arrived whole is judged elsewhere.
 """
@@ -35,8 +36,19 @@ REDIRECT: Final = Rule("invalid_response", "rejected", retryable=False)
 BAD_CALL: Final = Rule("invalid_request", "not_sent", retryable=False, scope="request")
 DEFECT: Final = Rule("client_error", "unknown", retryable=False, scope="local")
 """Our own misuse of the library, or an exception that nobody has seen yet."""
+NO_CREDENTIAL: Final = Rule("missing_credentials", "not_sent", retryable=False, scope="credential")
+
+_SDK_RULES: Final[Mapping[str, Rule]] = {
+    "APITimeoutError": TIMEOUT,
+    "APIConnectionError": BROKEN,
+    "APIError": UNUSABLE,
+    "OpenAIError": NO_CREDENTIAL,  # what is left is raised before anything is sent, and concerns who sends it
+    "AnthropicError": NO_CREDENTIAL,
+}
+_SDKS: Final = ("openai", "anthropic")
 
 _RULES: Final[Mapping[str, Rule]] = {
+    **{f"{sdk}.{name}": rule for sdk in _SDKS for name, rule in _SDK_RULES.items()},
     # httpx
     "httpx.ConnectTimeout": CONNECT_TIMEOUT,
     "httpx.PoolTimeout": POOL_TIMEOUT,
@@ -101,6 +113,9 @@ _RULES: Final[Mapping[str, Rule]] = {
     "zlib.error": BROKEN,
 }
 
+_SUCCESSORS: Final[Mapping[str, str]] = {"httpx2": "httpx", "httpcore2": "httpcore"}
+_WRAPPERS: Final = frozenset(f"{sdk}.{name}" for sdk in _SDKS for name in ("APIConnectionError", "APITimeoutError"))
+
 _HEAD_TOO_LARGE: Final = frozenset({"aiohttp.LineTooLong"})
 _STATUS_OF_TOO_LARGE_HEAD: Final = 431  # what h11 would answer; its exceptions say so
 
@@ -131,7 +146,7 @@ def failure_of(
         scrub: Takes secrets out of a text: an exception may quote what the other side sent back.
     """
     chain = tuple(_chain(error))
-    told = next((link for link in chain if _name(type(link)).startswith("aiohttp.")), error)
+    told = next((link for link in chain if _name(type(link)).startswith("aiohttp.")), None) or _unwrapped(chain)
     rule = rule_for(type(told)) or DEFECT
     if any(_says_head_too_large(link) for link in chain):
         rule = UNUSABLE
@@ -151,7 +166,12 @@ def failure_of(
 
 
 def _name(kind: type[BaseException]) -> str:
-    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    library = kind.__module__.partition(".")[0]
+    return f"{_SUCCESSORS.get(library, library)}.{kind.__name__}"
+
+
+def _unwrapped(chain: tuple[BaseException, ...]) -> BaseException:
+    return next((link for link in chain if _name(type(link)) not in _WRAPPERS), chain[0])
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
