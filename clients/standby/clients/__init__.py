@@ -10,6 +10,7 @@ from ._protocols import Block, Chunk, ProviderClient, ProviderStream, Request, R
 from ._registry import ClientMaker, ClientSettings, client_maker
 
 if TYPE_CHECKING:
+    from ._adapt import SdkClient, adapt
     from ._http import Host
     from ._openai import OPENAI_BASE_URL, OpenAIClient
     from ._pool import HttpPool
@@ -38,9 +39,18 @@ __all__ = [
     "HttpPool",
     "OpenAIClient",
     "OPENAI_BASE_URL",
+    "SdkClient",
+    "adapt",
 ]
 
-_SPEAKING_HTTP = {"Host": "_http", "HttpPool": "_pool", "OPENAI_BASE_URL": "_openai", "OpenAIClient": "_openai"}
+_SPEAKING_HTTP = {
+    "Host": "_http",
+    "HttpPool": "_pool",
+    "OPENAI_BASE_URL": "_openai",
+    "OpenAIClient": "_openai",
+    "SdkClient": "_adapt",
+    "adapt": "_adapt",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -23,7 +23,7 @@ import ssl
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
 
 import anyio
 import httpx
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Host",
     "HttpRequest",
+    "HttpxReply",
     "Library",
     "Reply",
     "Sealed",
@@ -87,8 +88,12 @@ class Sealed:
                 text = text.replace(secret, "[redacted]")
         return text
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Take these out of a text as well: what whoever carries the call has added to it."""
+        self._secrets = _secrets_to_hide({*self._secrets, *secrets})
+
     def opened(self, extra: Mapping[str, str] | None) -> Mapping[str, str]:
-        """What goes on the wire; the sealed ones win over ``extra``. For this file only."""
+        """What goes on the wire; the sealed ones win over ``extra``. For a `Wire` only."""
         return {**extra, **self._headers} if extra else self._headers
 
 
@@ -111,9 +116,13 @@ def seal(headers: Mapping[str, str | SecretStr], *, bearer: SecretStr | None = N
         check_header(name, text)
         opened[name.lower()] = text
         if isinstance(value, SecretStr):
-            secrets |= {text, text.rpartition(" ")[2]}  # `Bearer KEY` is echoed as KEY
-    long_enough = (secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
-    return Sealed(opened, tuple(sorted(long_enough, key=len, reverse=True)))
+            secrets.add(text)
+    return Sealed(opened, _secrets_to_hide(secrets))
+
+
+def _secrets_to_hide(values: Iterable[str]) -> tuple[str, ...]:
+    parts = {part for value in values for part in (value, value.rpartition(" ")[2])}  # `Bearer KEY` is echoed as KEY
+    return tuple(sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len, reverse=True))
 
 
 def check_header(name: str, value: str) -> None:
@@ -188,9 +197,11 @@ class Wire(Protocol):
         ...
 
 
-def hosted_wire(host: Host, settings: WireSettings) -> Wire:
+def hosted_wire(host: Host | Wire, settings: WireSettings) -> Wire:
     """The host's own client or transport, which stays open."""
-    return _HttpxWire(host, settings, ours=False)
+    if isinstance(host, httpx.AsyncClient | httpx.AsyncBaseTransport):
+        return _HttpxWire(host, settings, ours=False)
+    return host
 
 
 def open_wire(library: Library, settings: WireSettings, ssl_context: ssl.SSLContext, proxy: str | None) -> Wire:
@@ -307,24 +318,28 @@ class _AiohttpWire:
 # -- httpx -------------------------------------------------------------------------------------------------------
 
 
-class _HttpxReply:
+class HttpxReply:
+    """An answer of httpx that is not read yet; httpx2's are the same."""
+
     __slots__ = ("_parts", "_stream", "headers", "status")
 
     def __init__(self, answer: httpx.Response) -> None:
-        if not isinstance(answer.stream, httpx.AsyncByteStream):
+        if not hasattr(answer.stream, "__aiter__"):
             raise TypeError("an asynchronous transport must answer with an asynchronous stream")
         self.status = answer.status_code
         self.headers: Iterable[tuple[bytes, bytes]] = answer.headers.raw
-        self._stream = answer.stream
-        self._parts = answer.stream.__aiter__()
+        self._stream = cast("httpx.AsyncByteStream", answer.stream)
+        self._parts = self._stream.__aiter__()
 
     async def read(self) -> bytes:
+        """The next bytes of the body as they come; empty at its end."""
         async for part in self._parts:
             if part:  # an empty part in the middle is not the end
                 return part
         return b""
 
     async def close(self, *, complete: bool) -> None:
+        """Keep the connection for the next call where the body was read to its end, else drop it."""
         if complete:
             await self._stream.aclose()
             return
@@ -360,7 +375,7 @@ class _HttpxWire:
             answer = await self._below.send(sent, stream=True, auth=None, follow_redirects=False)
         else:
             answer = await self._below.handle_async_request(sent)
-        return _HttpxReply(answer)
+        return HttpxReply(answer)
 
     async def aclose(self) -> None:
         if self._ours and isinstance(self._below, httpx.AsyncBaseTransport):

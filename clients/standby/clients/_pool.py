@@ -53,7 +53,7 @@ class HttpPool:
 
     def __init__(
         self,
-        client: Host | None = None,
+        client: Host | Wire | None = None,
         *,
         max_connections: int | None = None,
         connect_seconds: float = 5.0,
