@@ -33,16 +33,17 @@ async def test_storm_of_cancelled_calls(open_pool, ask):
             await ask(pool, url)
 
     async def stormy(pool, url):
-        with anyio.move_on_after(STORM_SECONDS):
-            while True:
-                await cancelled_soon(pool, url)
+        # On a busy machine few calls come as far as the server: it lasts until enough of them did.
+        while anyio.current_time() < began + STORM_SECONDS or server.requests <= CONNECTIONS:
+            await cancelled_soon(pool, url)
 
     async with FaultServer(script) as server, open_pool(max_connections=CONNECTIONS, pool_seconds=2.0) as pool:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(3 * CONNECTIONS):
-                tasks.start_soon(stormy, pool, server.url)
+        began = anyio.current_time()
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3 * CONNECTIONS):
+                    tasks.start_soon(stormy, pool, server.url)
         assert pool.in_use == 0
-        assert server.requests > CONNECTIONS
 
         calm, before = True, server.requests
         answers = []

@@ -29,6 +29,7 @@ from ._record import LazyRecord, RunRecord
 from ._recovery import Recovery, Waiter
 from ._route import RouteCandidate
 from ._run import CLEAN_UP_SECONDS, Attempt, Discard, Held, Report, Run, T, cut
+from ._scope import scope_of
 from ._steps import Call, Deliver, Enqueue, GiveUp, Wait
 from ._timer import Alarms
 
@@ -129,7 +130,7 @@ class Driver:
         began_at = run.timeline.now()
         answer: T | None = None
         error: Exception | None = None
-        clock = anyio.CancelScope(deadline=run.timeline.deadline(call.until))
+        clock = scope_of(call.until - began_at)
         silence: Silence[T] | None = None
         if call.hedge_at < math.inf:
             silence = Silence(self, run, call, attempt, discard, clock)

@@ -23,6 +23,7 @@ from standby.clients import InvalidBody
 from ._limits import Refused
 from ._route import RouteCandidate
 from ._run import CLEAN_UP_SECONDS, Attempt, Discard, Held, Report, Run, T, cut
+from ._scope import Scope, scope_of
 from ._steps import Call
 from ._timer import Alarm
 
@@ -50,7 +51,7 @@ class Silence(Generic[T]):
         call: Call,
         attempt: Attempt[T],
         discard: Discard[T] | None,
-        clock: anyio.CancelScope,
+        clock: Scope,
     ) -> None:
         self.race: Race[T] | None = None
         self._made_of = driver, run, attempt, discard, clock
@@ -99,9 +100,7 @@ class Race(Generic[T]):
         "wrong",
     )
 
-    def __init__(
-        self, driver: Driver, run: Run, attempt: Attempt[T], discard: Discard[T] | None, first: anyio.CancelScope
-    ) -> None:
+    def __init__(self, driver: Driver, run: Run, attempt: Attempt[T], discard: Discard[T] | None, first: Scope) -> None:
         self.heard: _Heard[T] | None = None
         self.wrong: BaseException | None = None
         self._driver = driver
@@ -121,7 +120,7 @@ class Race(Generic[T]):
         call: Call,
         answer: T | None,
         error: Exception | None,
-        clock: anyio.CancelScope,
+        clock: Scope,
         began_at: float,
         report: Report[T],
     ) -> T | None:
@@ -146,7 +145,7 @@ class Race(Generic[T]):
         await self._driver.apply(report(heard.call, heard.answer, heard.began_at, heard.at))
         return heard.answer
 
-    async def left(self, call: Call, clock: anyio.CancelScope, began_at: float) -> None:
+    async def left(self, call: Call, clock: Scope, began_at: float) -> None:
         """The first call was cancelled: the caller went away."""
         self._clocks.remove(clock)
         await self._forget(call, self._run.held, began_at, "")
@@ -233,7 +232,7 @@ class Race(Generic[T]):
         lease = held.lease
         if lease is None or not self._driver.limits.shares:
             return True
-        clock, granted = anyio.CancelScope(), False
+        clock, granted = scope_of(math.inf), False
         self._clocks.append(clock)
         try:
             with clock:
@@ -255,7 +254,7 @@ class Race(Generic[T]):
         held.called = True
         timeline = self._run.timeline
         began_at = timeline.now()
-        clock = anyio.CancelScope(deadline=timeline.deadline(call.until))
+        clock = scope_of(call.until - began_at)
         self._clocks.append(clock)
         answer: T | None = None
         error: Exception | None = None
@@ -276,7 +275,7 @@ class Race(Generic[T]):
         held: Held,
         answer: T | None,
         error: Exception | None,
-        clock: anyio.CancelScope,
+        clock: Scope,
         began_at: float,
     ) -> None:
         """A call is over: it is heard, or too late, or has failed, or is of no use."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-import anyio
 import orjson
 
 from standby.clients import Block, Chunk, ClientError, ProviderStream, Request, StreamingClient, Usage
@@ -29,6 +28,7 @@ from ._errors import StreamInterrupted
 from ._record import RunRecord
 from ._route import RouteCandidate
 from ._run import Run
+from ._scope import Scope, kept_scope
 from ._steps import Call
 
 MAX_PARTIAL_BYTES: Final = 256 * 1024
@@ -128,7 +128,7 @@ class RunStream:
         self._interrupted: StreamInterrupted | None = None
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        self._clock: Callable[[float], anyio.CancelScope] | None = None
+        self._clock: Scope | None = None
 
     async def __aenter__(self) -> Self:
         """Find a candidate whose stream has content.
@@ -149,6 +149,8 @@ class RunStream:
         await self._end()
 
     async def _end(self) -> None:
+        if self._clock is not None:
+            self._clock.close()
         try:
             if self._opened is not None:
                 await _close(self._opened)
@@ -201,9 +203,10 @@ class RunStream:
         if not opened.complete:
             began_at = self._timeline.now()
             until = min(began_at + self._call.candidate.idle_seconds, self._plan.deadline)
-            clock = self._clock_until(until)
+            if (clock := self._clock) is None:
+                clock = self._clock = kept_scope()
             try:
-                with clock:
+                with clock.within(until - began_at):
                     block = await opened.stream.read()
             except Exception as error:
                 raise await self._broken(error) from error
@@ -216,13 +219,6 @@ class RunStream:
             await self._completed()
             return None
         return self._kept(block)
-
-    def _clock_until(self, at: float) -> anyio.CancelScope:
-        """A scope for one read. Half of what anyio's costs is to find out what loop is running: that is done once."""
-        if self._clock is None:
-            kind, offset = type(anyio.CancelScope()), self._timeline.deadline(0.0)
-            self._clock = lambda at: kind(deadline=at + offset)
-        return self._clock(at)
 
     async def _open(self, candidate: RouteCandidate) -> Opened:
         commit, now = self._plan.route.commit, self._timeline.now

@@ -97,7 +97,7 @@ class Alarm:
 
 def begin_later(seconds: float, begin: Begin) -> Cancel:
     """Run what ``begin`` gives in a task of its own, so many seconds from now on the event loop's clock."""
-    if _on_trio():
+    if on_trio():
         return _begin_later_on_trio(seconds, begin)
     loop = asyncio.get_running_loop()
 
@@ -124,12 +124,13 @@ def _begin_later_on_trio(seconds: float, begin: Callable[[], Awaitable[None]]) -
     return waiting.cancel
 
 
-def _on_trio() -> bool:
+def on_trio() -> bool:
+    """Whether trio runs here, and not asyncio."""
     return "trio" in sys.modules and sys.modules["trio"].lowlevel.in_trio_run()
 
 
 def _loop() -> object:
-    if _on_trio():
+    if on_trio():
         return sys.modules["trio"].lowlevel.current_trio_token()
     return asyncio.get_running_loop()
 
