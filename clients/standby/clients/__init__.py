@@ -11,9 +11,11 @@ from ._registry import ClientMaker, ClientSettings, client_maker
 
 if TYPE_CHECKING:
     from ._adapt import SdkClient, adapt
+    from ._gemini import GEMINI_BASE_URL, GeminiClient
     from ._http import Host
     from ._openai import OPENAI_BASE_URL, OpenAIClient
     from ._pool import HttpPool
+    from ._token import Token
 
 __all__ = [
     "Blame",
@@ -37,19 +39,25 @@ __all__ = [
     "retry_hint",
     "Host",
     "HttpPool",
+    "Token",
     "OpenAIClient",
     "OPENAI_BASE_URL",
+    "GeminiClient",
+    "GEMINI_BASE_URL",
     "SdkClient",
     "adapt",
 ]
 
 _SPEAKING_HTTP = {
+    "GEMINI_BASE_URL": "_gemini",
+    "GeminiClient": "_gemini",
     "Host": "_http",
     "HttpPool": "_pool",
     "OPENAI_BASE_URL": "_openai",
     "OpenAIClient": "_openai",
     "SdkClient": "_adapt",
     "adapt": "_adapt",
+    "Token": "_token",
 }
 
 

@@ -144,7 +144,7 @@ def _failed_choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def unusable(
     code: str, message: str, status: int, headers: Mapping[str, str], vendor: Mapping[str, Any] | None = None
 ) -> ClientError:
-    """A success that does not keep its promise: ``invalid_response`` or ``empty_response``."""
+    """A success that does not keep its promise: ``invalid_response``, ``empty_response``, or what it fails with."""
     traits = _TRAITS[code]
     return ClientError(
         code,

@@ -78,7 +78,7 @@ class Translation:
         try:
             said = self._wire.read(data)
         except NotAnAnswer as error:
-            raise unusable("invalid_response", str(error), status, headers) from error
+            raise unusable(error.code, scrub(str(error)), status, headers) from error
         if not _says_something(said):
             raise unusable("empty_response", _EMPTY, status, headers)
         said = _known(said, headers, now)
@@ -205,7 +205,7 @@ class TranslatedStream:
                 self._failure = broken(self._answer, error)
         except NotAnAnswer as error:
             self._ended = True
-            self._failure = self._unusable("invalid_response", str(error))
+            self._failure = self._unusable(error.code, self._scrub(str(error)))
 
     def _bound(self, size: int) -> None:
         if not self._said_something:
@@ -233,7 +233,7 @@ class TranslatedStream:
                 if self._reader.done:
                     self._end()
         except NotAnAnswer as error:
-            self._failure = self._unusable("invalid_response", str(error))
+            self._failure = self._unusable(error.code, self._scrub(str(error)))
         finally:
             self._said_something |= content
             if raw := b"".join(written):
@@ -307,4 +307,6 @@ def _object(content: bytes) -> Mapping[str, Any] | None:
         data: object = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
+    if isinstance(data, list) and data:
+        data = cast("list[object]", data)[0]  # so Google answers a failed call where a stream was asked for
     return cast("dict[str, Any]", data) if isinstance(data, dict) else None

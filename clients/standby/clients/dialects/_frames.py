@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
-from standby.clients._sse import Event, EventDecoder, EventTooLarge, event_of, events_in
+from standby.clients._sse import Event, EventDecoder, EventTooLarge, events_in
 
 from ._protocols import NotAnAnswer
 
@@ -28,14 +28,18 @@ class EventFrames:
             NotAnAnswer: An event is larger than is allowed.
         """
         try:
-            return list(events_in(self._decoder.feed(content)))
+            return list(self._events(self._decoder.feed(content)))
         except EventTooLarge as error:
             raise NotAnAnswer(str(error)) from error
 
     def rest(self) -> Sequence[Event]:
         """The last event, where only the blank line after it is missing: some servers leave that out."""
-        event = event_of(self._decoder.rest().strip(b"\n") + _END)
-        return [event] if _is_whole(event.data) else []
+        rest = self._decoder.rest().strip(b"\n") + _END
+        return [event for event in self._events(rest) if _is_whole(event.data)]
+
+    def _events(self, block: bytes) -> Iterator[Event]:
+        """The events of whole blocks."""
+        return events_in(block)
 
 
 def _is_whole(data: bytes) -> bool:

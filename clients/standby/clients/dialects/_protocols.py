@@ -29,7 +29,15 @@ class InvalidRequest(ValueError):
 
 
 class NotAnAnswer(ValueError):
-    """What a provider sent is not of its dialect; the message says what is wrong."""
+    """What a provider sent is not of its dialect, or tells of a failure in its own way; the message says what is wrong.
+
+    Attributes:
+        code: What that is called, in the vocabulary of the client error contract.
+    """
+
+    def __init__(self, message: str, code: str = "invalid_response") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Reader(Protocol):
