@@ -234,7 +234,17 @@ def usage_of(usage: object) -> Usage | None:
     counted = cast("dict[str, object]", usage)
     inputs = _count(counted, "prompt_tokens", "input_tokens")
     outputs = _count(counted, "completion_tokens", "output_tokens")
-    return None if inputs is None and outputs is None else Usage(inputs or 0, outputs or 0)
+    if inputs is None and outputs is None:
+        return None
+    read = _object(counted.get("prompt_tokens_details") or counted.get("input_tokens_details"))
+    said = _object(counted.get("completion_tokens_details") or counted.get("output_tokens_details"))
+    inputs, outputs, thought = inputs or 0, outputs or 0, _count(said, "reasoning_tokens") or 0
+    if thought and _count(counted, "total_tokens") == inputs + outputs + thought:
+        outputs += thought  # xAI counts thoughts beside the answer: docs.x.ai/docs/guides/reasoning
+    cached = _count(read, "cached_tokens")
+    if cached is None:  # DeepSeek: api-docs.deepseek.com/guides/kv_cache
+        cached = _count(counted, "prompt_cache_hit_tokens")
+    return Usage(inputs, outputs, cached or 0, _count(read, "cache_write_tokens") or 0, thought)
 
 
 def _count(usage: Mapping[str, object], *names: str) -> int | None:

@@ -90,7 +90,9 @@ __all__ = [
     "unsupported",
 ]
 
-_DIALECTS: Final[dict[str, tuple[str, str]]] = {}
+_DIALECTS: Final = {
+    "chat/completions": ("_chat", "CHAT"),
+}
 """By endpoint: the module and the name of what reads a request to it and writes its answer."""
 
 
