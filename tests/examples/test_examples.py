@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -79,6 +80,83 @@ def test_custom_client():
         "flint: Pieces of eight!",
         "  polly is cooling rate_limit: failover_allow_policy (failoverPolicy.allowCategories = rate_limit)",
         "  flint is usable",
+    ]
+
+
+def test_sdk_client():
+    """A failure of the SDK's call is failed over like any other, and the SDK repeats nothing on its own."""
+    assert output_of("sdk_client.py").splitlines() == [
+        "backup: Hello from the backup!",
+        "sdk: Hello from the SDK!",
+        "the SDK sent 2 requests, 1 went to the backup",
+    ]
+
+
+@pytest.fixture(scope="module")
+def apology(tmp_path_factory):
+    """An environment in which the package is installed."""
+    there = tmp_path_factory.mktemp("apology")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    source = shutil.copytree(EXAMPLES / "apology", there / "source")  # a build leaves things behind
+    command = [*install, "--no-build-isolation", "--target", there / "installed", source]
+    subprocess.run(command, check=True, timeout=120)
+    return {**os.environ, "PYTHONPATH": str(there / "installed")}
+
+
+APOLOGY = """
+import anyio
+from standby.runner import Request, RunFailed, open_gateway
+
+async def main():
+    async with open_gateway("gateway.json") as gateway:
+        result = await gateway.runner.run(Request("chat", {"messages": []}))
+        print(result.candidate, result.data["choices"][0]["message"]["content"])
+        async with gateway.runner.stream(Request("chat", {"messages": []})) as stream:
+            async for chunk in stream:
+                print(chunk.data["choices"][0]["delta"].get("content"))
+        print(stream.record.candidate, stream.record.ending)
+        try:
+            await gateway.runner.run(Request("chat", {"input": "?"}, "embeddings"))
+        except RunFailed as failed:
+            print(failed.exceptions[-1])
+
+anyio.run(main)
+"""
+
+
+def apology_document(port, **options):
+    candidates = [
+        {"id": "only", "provider": "gone", "model": "m", "priority": 10},
+        {"id": "last", "provider": "nobody", "model": "m", "priority": 20},
+    ]
+    providers = {
+        "gone": {"client": "openai", "base_url": f"http://127.0.0.1:{port}/v1"},
+        "nobody": {"client": "apology", "options": options},
+    }
+    policies = {"own": {"failoverPolicy": {"allowCategories": ["network"]}}}
+    models = {"chat": {"runner_policy": "own", "candidates": candidates}}
+    return json.dumps({"version": 1, "providers": providers, "runner_policies": policies, "models": models})
+
+
+def test_apology(apology, tmp_path):
+    """An installed package's client is known by its name, and answers whole and as a stream."""
+    with refused_port() as port:
+        (tmp_path / "gateway.json").write_text(apology_document(port, text="Sorry!"))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", APOLOGY],
+            cwd=tmp_path,
+            env=apology,
+            timeout=60,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    assert done.stdout.splitlines() == [
+        "last Sorry!",
+        "Sorry!",
+        "None",
+        "last answered",
+        "unsupported_parameter (status 400): there is no apology for embeddings",
     ]
 
 
