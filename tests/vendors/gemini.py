@@ -115,7 +115,7 @@ def _marked(signature):
 def _medium(part, detail):
     data, file = part.get("inlineData", {}), part.get("fileData", {})
     media_type = (data or file).get("mimeType", "")
-    kind = Image if media_type.startswith("image/") else File
+    kind = File if media_type and not media_type.startswith("image/") else Image
     told = {"detail": detail} if kind is Image else {}
     return kind(url=file.get("fileUri", ""), data=data.get("data", ""), media_type=media_type, **told)
 
