@@ -165,7 +165,8 @@ def _url_of(part: Image | File) -> str:
 def written_call(call: ToolCall) -> dict[str, Any]:
     """A call of a tool; its signature as Google's own OpenAI-compatible server has it."""
     function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function, **written_signature(call.signature)}
+    signed = written_signature(call.signature)
+    return {"id": call.id, "type": "function", "function": function, **signed, **written_mark(call.cache)}
 
 
 def written_signature(signature: str) -> dict[str, Any]:
