@@ -36,7 +36,7 @@ def part_of(fields: Fields, extra: dict[str, Any]) -> Part | None:
         case "input_audio":
             part = _audio_of(fields.needed_fields("input_audio"), mark)
         case "file":
-            part = _file_of(fields.needed_fields("file"), mark)
+            part = file_of(fields.needed_fields("file"), mark)
         case _:
             extra[kind] = fields.take(kind)
     if part is not None:
@@ -56,7 +56,7 @@ def _image_of(fields: Fields, mark: CacheMark | None, extra: dict[str, Any]) -> 
     detail = "" if detail == "auto" else detail
     extra.update(fields.rest())
     if url.startswith("data:"):
-        media_type, data = _data_of(url, fields.place("url"))
+        media_type, data = data_of(url, fields.place("url"))
         return Image(data=data, media_type=media_type, detail=detail, cache=mark)
     return Image(url=url, detail=detail, cache=mark)
 
@@ -67,25 +67,28 @@ def _audio_of(fields: Fields, mark: CacheMark | None) -> File:
     return File(data=fields.needed_text("data"), media_type=media_type, cache=mark)
 
 
-def _file_of(fields: Fields, mark: CacheMark | None) -> File:
+def file_of(fields: Fields, mark: CacheMark | None) -> File:
+    """A document."""
     name, file_id, data = fields.text("filename") or "", fields.text("file_id") or "", fields.text("file_data") or ""
     if not data and not file_id:
         raise InvalidRequest(f"{fields.where} must have file_data or file_id", fields.where)
     if _ADDRESS.match(data):  # as OpenRouter takes it
-        return File(url=data, name=name, media_type=_guessed(name), cache=mark)
+        return File(url=data, name=name, media_type=guessed(name), cache=mark)
     media_type = ""
     if data.startswith("data:"):
-        media_type, data = _data_of(data, fields.place("file_data"))
+        media_type, data = data_of(data, fields.place("file_data"))
     elif data:
-        media_type = _guessed(name)
+        media_type = guessed(name)
     return File(data=data, media_type=media_type, name=name, file_id=file_id, cache=mark)
 
 
-def _guessed(name: str) -> str:
+def guessed(name: str) -> str:
+    """The media type of what has this name, or this address."""
     return mimetypes.guess_type(name)[0] or "application/pdf"
 
 
-def _data_of(url: str, place: str) -> tuple[str, str]:
+def data_of(url: str, place: str) -> tuple[str, str]:
+    """The media type and the base64 text of a ``data:`` address."""
     found = in_base64(url)
     if found is None:
         raise InvalidRequest(f"{place} must be an address, or data in base64: data:image/png;base64,...", place)
