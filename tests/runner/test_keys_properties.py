@@ -1,5 +1,6 @@
 """Runs over candidates with several keys each: whatever fails, each key has one turn, and only where a key is to blame
-another one of its candidate has its turn."""
+another one of its candidate has its turn.
+"""
 
 import asyncio
 
