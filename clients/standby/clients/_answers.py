@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -27,7 +27,7 @@ _MAX_DEPTH: Final = 6
 _MAX_ITEMS: Final = 50
 _MAX_PARTS: Final = 300
 _MAX_NAME: Final = 100
-_SAID_BY: Final = frozenset({"message", "detail", "msg", "code", "type", "object"})
+_SAID_BY: Final = frozenset({"message", "Message", "detail", "msg", "code", "type", "__type", "object"})
 _TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
 
 
@@ -99,6 +99,8 @@ def failed_answer(answer: HttpAnswer, *, now: float, scrub: Scrub) -> ClientErro
     except orjson.JSONDecodeError:
         data = None
     error = vendor_error(data) or VendorError(message=_plain_text(answer.content))
+    if (name := _amazons(answer.headers.get("x-amzn-errortype"))) and name not in error.names:
+        error = replace(error, names=(*error.names, name))
     return _failure(error, answer.status, answer.headers, data, now=now, scrub=scrub)
 
 
@@ -187,7 +189,7 @@ def vendor_error(data: object) -> VendorError | None:
     whole = cast("dict[str, Any]", error) if isinstance(error, dict) else body
     if whole is body and _SAID_BY.isdisjoint(body):
         return None
-    message = next((text for key in ("message", "detail", "msg") if (text := _text(whole.get(key)))), "")
+    message = next((text for key in ("message", "Message", "detail", "msg") if (text := _text(whole.get(key)))), "")
     return VendorError(_names(whole), message, _number(whole), whole)
 
 
@@ -249,7 +251,7 @@ def _names(error: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _said(error: Mapping[str, Any]) -> Iterator[object]:
-    """Where vendors put codes and types: OpenAI, Azure, Google, OpenRouter."""
+    """Where vendors put codes and types: OpenAI, Azure, Google, OpenRouter, Amazon."""
     yield error.get("code")
     inner = error.get("innererror") or error.get("inner_error")
     if isinstance(inner, dict):
@@ -263,6 +265,12 @@ def _said(error: Mapping[str, Any]) -> Iterator[object]:
         yield cast("dict[str, Any]", metadata).get("error_type")
     yield error.get("status")
     yield error.get("type")
+    yield _amazons(error.get("__type"))
+
+
+def _amazons(name: object) -> str:
+    """The name of an exception, which Amazon's services wrap: ``com.amazon.x#Name``, ``Name:http://...``."""
+    return name.partition(":")[0].rpartition("#")[2].strip().lower() if isinstance(name, str) else ""
 
 
 def _number(error: Mapping[str, Any]) -> int:

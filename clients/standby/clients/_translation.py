@@ -6,7 +6,7 @@ What a caller may ask is in `dialects`; a client gives this the wire that its pr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
@@ -52,6 +52,7 @@ class Translation:
 
     content: bytes
     dropped: tuple[str, ...]
+    _model: str
     _asked: Conversation
     _dialect: Dialect
     _wire: Wire
@@ -81,7 +82,7 @@ class Translation:
             raise unusable(error.code, scrub(str(error)), status, headers) from error
         if not _says_something(said):
             raise unusable("empty_response", _EMPTY, status, headers)
-        said = _known(said, headers, now)
+        said = _known(said, self._model, headers, now)
         written = self._dialect.answered(said, self._asked)
         return Response(
             status, headers, orjson.dumps(written), written, said.usage, request_id_of(headers), self.dropped
@@ -89,7 +90,7 @@ class Translation:
 
     def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> TranslatedStream:
         """The stream that an answer is; the rest as `answered`."""
-        return TranslatedStream(answer, self._dialect, self._wire, self._asked, self.dropped, now, scrub)
+        return TranslatedStream(answer, self._dialect, self._wire, self._asked, self._model, self.dropped, now, scrub)
 
 
 def translated(request: Request, wire: Wire, *, stream: bool) -> Translation:
@@ -111,7 +112,7 @@ def translated(request: Request, wire: Wire, *, stream: bool) -> Translation:
         raise _bad_request(f"the request's body: {error}") from error
     conversation, dropped = fitted(asked, wire, request.drop)
     content = wire.written(conversation, request.model, stream=stream)
-    return Translation(content, dropped, asked, dialect, wire)
+    return Translation(content, dropped, request.model, asked, dialect, wire)
 
 
 class TranslatedStream:
@@ -128,6 +129,7 @@ class TranslatedStream:
         dialect: Dialect,
         wire: Wire,
         asked: Conversation,
+        model: str,
         dropped: tuple[str, ...],
         now: float,
         scrub: Scrub,
@@ -139,6 +141,7 @@ class TranslatedStream:
         self._reader = wire.reader()
         self._writer = dialect.writer(asked)
         self._choices = asked.n or 1
+        self._model = model
         self._now = now
         self._scrub = scrub
         self._finishes: dict[int, Finish] = {}
@@ -213,7 +216,7 @@ class TranslatedStream:
             if self._silent_bytes > MAX_SILENT_BYTES:
                 self._failure = self._unusable("invalid_response", f"no content within {MAX_SILENT_BYTES} bytes")
 
-    def _take(self, events: Sequence[Event]) -> None:
+    def _take(self, events: Iterable[Event]) -> None:
         """Read the events of one piece and write them; what fails is told after what was said before it."""
         written: list[bytes] = []
         content = False
@@ -228,7 +231,7 @@ class TranslatedStream:
                 for delta in self._reader.read(event):
                     content |= self._note(delta)
                     if isinstance(delta, Begun):
-                        delta = _known(delta, self._answer.headers, self._now)  # noqa: PLW2901 - the same, completed
+                        delta = _known(delta, self._model, self._answer.headers, self._now)  # noqa: PLW2901 - the same, completed
                     written.append(self._writer.write(delta))
                 if self._reader.done:
                     self._end()
@@ -280,9 +283,10 @@ class TranslatedStream:
 _Named = TypeVar("_Named", Answer, Begun)
 
 
-def _known(said: _Named, headers: Mapping[str, str], now: float) -> _Named:
-    """With an id and a time, which callers expect and some vendors do not tell."""
-    return replace(said, id=said.id or request_id_of(headers) or f"{now * 1e6:.0f}", created=said.created or int(now))
+def _known(said: _Named, model: str, headers: Mapping[str, str], now: float) -> _Named:
+    """With an id, a model and a time, which callers expect and some vendors do not tell."""
+    ident = said.id or request_id_of(headers) or f"{now * 1e6:.0f}"
+    return replace(said, id=ident, model=said.model or model, created=said.created or int(now))
 
 
 def _says_something(answer: Answer) -> bool:

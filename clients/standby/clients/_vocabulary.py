@@ -123,6 +123,12 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         "Alibaba: help.aliyun.com/en/model-studio/error-code",
         *("throttling", "throttling.ratequota", "throttling.burstrate"),
     ),
+    _saying(
+        # A service quota of AWS is a rate; it has nothing to do with money.
+        "rate_limit",
+        "Amazon: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html",
+        *("throttlingexception", "servicequotaexceededexception", "modelnotreadyexception"),
+    ),
     _saying("rate_limit", "vLLM: github.com/vllm-project/vllm (ErrorResponse.type)", "ratelimiterror"),
     # -- the key
     _saying(
@@ -140,6 +146,30 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         statuses=_KEY_STATUSES,
     ),
     _saying("invalid_api_key", "Alibaba: help.aliyun.com/en/model-studio/error-code", "invalidapikey"),
+    _saying(
+        "invalid_api_key",
+        "Amazon: github.com/langchain-ai/langchain/issues/19677, github.com/anomalyco/opencode/issues/47073",
+        *("unrecognizedclientexception", "invalidclienttokenid"),
+        text=r"make sure your api key is valid",
+        statuses=_KEY_STATUSES,
+    ),
+    _saying(
+        "auth_failed",
+        "Amazon: docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html, "
+        "docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html",
+        *("expiredtokenexception", "invalidsignatureexception", "missingauthenticationtokenexception"),
+        *("incompletesignature", "incompletesignatureexception", "requestexpired", "notauthorized"),
+    ),
+    _saying(
+        # Amazon grants each model by itself, and a policy may name models.
+        "auth_failed",
+        "Amazon: repost.aws/knowledge-center/bedrock-invokemodel-api-error, github.com/BerriAI/litellm/pull/39166",
+        "mpagreementbeingcreated",
+        text=r"access to the model with the specified model id|is not authorized to perform: bedrock:"
+        r"|model access is denied",
+        statuses=frozenset({400, 403}),
+        scope="credential_model",
+    ),
     # -- too long
     _saying(
         "context_length_exceeded",
@@ -220,6 +250,12 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         text=r"no endpoints found that support",
         statuses=_MODEL_STATUSES,
     ),
+    _saying(
+        "unsupported_parameter",
+        "Amazon: github.com/langchain-ai/langchain-aws/issues/447, github.com/strands-agents/harness-sdk/issues/1241",
+        text=r"model doesn.t support (?!on-demand)|is not supported on this model",
+        statuses=_MODEL_STATUSES,
+    ),
     # -- no such model here
     _saying(
         "unsupported_model",
@@ -256,6 +292,21 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         statuses=_MODEL_STATUSES,
     ),
     _saying("unsupported_model", "Alibaba: help.aliyun.com/en/model-studio/error-code", "modelnotfound"),
+    _saying(
+        # The apostrophe of "isn't" is a curly one.
+        "unsupported_model",
+        "Amazon: github.com/terricain/aioboto3/issues/352, github.com/cline/cline/issues/7673, "
+        "docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html",
+        *("resourcenotfoundexception", "ftuformnotfilled"),
+        text=r"on-demand throughput isn.t supported|support on-demand throughput|model identifier is invalid",
+        statuses=_MODEL_STATUSES,
+    ),
+    # -- the model itself failed
+    _saying(
+        "server_error",
+        "Amazon, with status 424: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
+        *("modelerrorexception", "modelstreamerrorexception"),
+    ),
     # -- the contract's own words, wherever they stand
     _saying("insufficient_balance", "the contract", text=r"\bcredits?\b(?! cards?\b)|\bbilling\b"),
     _saying(
@@ -279,9 +330,13 @@ TYPES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("internalservererror", "internal", "server", "bad_gateway", "unavailable"), "server_error"),
     **dict.fromkeys(("service_unavailable", "service_unavailable_error", "provider_unavailable"), "server_error"),
     "overloaded": "overloaded",
+    **dict.fromkeys(("validationexception", "validationerror"), "bad_request"),
+    **dict.fromkeys(("internalserverexception", "internalfailure", "serviceunavailableexception"), "server_error"),
+    "accessdeniedexception": "auth_failed",
+    "modeltimeoutexception": "timeout",
 }
 """What a type means that says less than a status does: asked only where the status is a success, in an answer that
-turned out to be an error. From OpenAI's, Anthropic's, Google's, OpenRouter's and vLLM's pages."""
+turned out to be an error. From OpenAI's, Anthropic's, Google's, OpenRouter's, vLLM's and Amazon's pages."""
 
 _IN_NAMES: Final = (
     ("insufficient_balance", re.compile(r"quota|credit|billing")),

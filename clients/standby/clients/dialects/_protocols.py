@@ -6,7 +6,7 @@ spoken on either side; Gemini's and Bedrock's are only ever a provider's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from standby.clients._sse import Event
@@ -72,15 +72,16 @@ class Writer(Protocol):
 class Frames(Protocol):
     """Takes the bytes of a stream apart."""
 
-    def feed(self, content: bytes) -> Sequence[Event]:
+    def feed(self, content: bytes) -> Iterable[Event]:
         """The events that are whole now.
 
         Raises:
-            NotAnAnswer: An event is larger than is allowed, or is none.
+            NotAnAnswer: An event is larger than is allowed, or is none. It may be raised when those before it were
+                taken.
         """
         ...
 
-    def rest(self) -> Sequence[Event]:
+    def rest(self) -> Iterable[Event]:
         """What is left at the end of the stream and is whole all the same."""
         ...
 
