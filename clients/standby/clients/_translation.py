@@ -234,6 +234,7 @@ class TranslatedStream:
                         delta = _known(delta, self._model, self._answer.headers, self._now)  # noqa: PLW2901 - the same, completed
                     written.append(self._writer.write(delta))
                 if self._reader.done:
+                    self._said_something |= content  # it may all have come at once
                     self._end()
         except NotAnAnswer as error:
             self._failure = self._unusable(error.code, self._scrub(str(error)))

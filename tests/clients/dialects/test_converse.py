@@ -15,6 +15,7 @@ from standby.clients.dialects import (
     Reasoning,
     ResponseFormat,
     Text,
+    Thinking,
     Tool,
     ToolCall,
     ToolChoice,
@@ -210,6 +211,8 @@ def test_lacks__turns(messages, feature, why):
     [
         ((File(data="AA==", media_type="application/zip"),), "file_data"),
         ((File(data="AA==", media_type="audio/basic"),), "audio"),
+        ((ToolCall("c", "clock", "{}", signature="QQ=="),), "thinking"),
+        ((Thinking("Hm.", "gemini:QQ=="),), "thinking"),
         ((ToolCall("c", "clock", "[1]"),), "tool_results"),
         ((ToolCall("c", "clock", "{"),), "tool_results"),
         ((ToolResult("c", (File(data="AA==", media_type="audio/wav"),)),), "audio"),

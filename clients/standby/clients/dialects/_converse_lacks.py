@@ -13,6 +13,7 @@ import orjson
 
 from ._converse_request import DOCUMENTS, EFFORTS, IMAGES, RECORDINGS, marks_of
 from ._features import parts_of
+from ._signatures import has_others_thoughts
 from ._values import Conversation, File, Image, Text, ToolCall, ToolResult
 
 __all__ = ["lacks"]
@@ -27,7 +28,7 @@ _MAX_METADATA: Final = 16
 def lacks(conversation: Conversation) -> dict[str, str]:
     """The features of which this conversation asks more than Converse can, and what that is."""
     found: dict[str, str] = {}
-    for check in (_of_numbers, _of_turns, _of_parts, _of_tools, _of_the_rest):
+    for check in (_of_numbers, _of_turns, _of_parts, _of_thoughts, _of_tools, _of_the_rest):
         for feature, why in check(conversation):
             found.setdefault(feature, why)
     return found
@@ -79,6 +80,13 @@ def _of_parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
         for mark in marks_of(marked):
             if mark.ttl and mark.ttl not in _TTLS:
                 yield "cache", _one_of(mark.ttl, _TTLS)
+
+
+def _of_thoughts(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    # Those who sign their thoughts on Bedrock are Anthropic's models, and sign them as they do elsewhere.
+    signed_calls = any(isinstance(part, ToolCall) and part.signature for part in parts_of(conversation))
+    if signed_calls or has_others_thoughts(conversation):
+        yield "thinking", "those of another vendor"
 
 
 def _of_tools(conversation: Conversation) -> Iterator[tuple[str, str]]:
