@@ -92,6 +92,7 @@ __all__ = [
 
 _DIALECTS: Final = {
     "chat/completions": ("_chat", "CHAT"),
+    "messages": ("_messages", "MESSAGES"),
     "responses": ("_responses", "RESPONSES"),
 }
 """By endpoint: the module and the name of what reads a request to it and writes its answer."""
