@@ -27,7 +27,8 @@ async def token_of(token: Token) -> SecretStr:
         if inspect.iscoroutinefunction(token):
             told = await token()
         else:
-            told = await anyio.to_thread.run_sync(token, abandon_on_cancel=True)
+            # In a list: Trio takes no function that returns an awaitable.
+            [told] = await anyio.to_thread.run_sync(lambda: [token()], abandon_on_cancel=True)
             if inspect.isawaitable(told):
                 told = await told
     except Exception as error:  # whatever the host's own function raises

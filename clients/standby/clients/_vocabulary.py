@@ -2,9 +2,10 @@
 
 A word is looked for in this order, and the first that is found decides:
 
-1. the vendor's codes and types, exactly (``names``), down the table;
-2. a code or type that has ``quota``, ``credit``, ``billing`` or ``overloaded`` in it;
-3. the vendor's text (``text``), down the table, where the status is one of ``statuses``.
+1. the vendor's text, where it says more than any code (``outweighs``);
+2. the vendor's codes and types, exactly (``names``), down the table;
+3. a code or type that has ``quota``, ``credit``, ``billing`` or ``overloaded`` in it;
+4. the vendor's text (``text``), down the table, where the status is one of ``statuses``.
 
 Where nothing is found the status decides (`_answers.py`). The order of the table matters: what concerns money comes
 first, because vendors answer it with any status, and waiting does not help.
@@ -36,6 +37,7 @@ class Saying:
         text: A pattern for the vendor's message in lower case, on one line, with addresses taken out.
         statuses: Where the text counts; everywhere if `None`.
         scope: Whom it concerns, where that is not what the code usually means.
+        outweighs: Whether the text says more than the names that come with it.
     """
 
     code: str
@@ -44,6 +46,7 @@ class Saying:
     text: re.Pattern[str] | None = None
     statuses: frozenset[int] | None = None
     scope: Blame | None = None
+    outweighs: bool = False
 
 
 def _saying(
@@ -53,8 +56,9 @@ def _saying(
     text: str = "",
     statuses: frozenset[int] | None = None,
     scope: Blame | None = None,
+    outweighs: bool = False,
 ) -> Saying:
-    return Saying(code, source, frozenset(names), re.compile(text) if text else None, statuses, scope)
+    return Saying(code, source, frozenset(names), re.compile(text) if text else None, statuses, scope, outweighs)
 
 
 SAYINGS: Final[tuple[Saying, ...]] = (
@@ -90,6 +94,13 @@ SAYINGS: Final[tuple[Saying, ...]] = (
     ),
     _saying("insufficient_balance", "Anthropic: docs.anthropic.com/en/api/errors", "billing_error"),
     _saying("insufficient_balance", "Alibaba: help.aliyun.com/en/model-studio/error-code", "arrearage"),
+    _saying(
+        # The same RESOURCE_EXHAUSTED as for a limit that ends with the minute.
+        "insufficient_balance",
+        "Google: ai.google.dev/gemini-api/docs/billing, discuss.ai.google.dev/t/170539",
+        text=r"prepayment credits are depleted|exceeded its (?:monthly )?spending cap",
+        outweighs=True,
+    ),
     # -- too busy, as a whole
     _saying("overloaded", "Anthropic: docs.anthropic.com/en/api/errors", "overloaded_error"),
     _saying(
@@ -102,6 +113,13 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         "overloaded",
         "Groq, the flex tier alone: console.groq.com/docs/flex-processing",
         "capacity_exceeded",
+        scope="candidate",
+    ),
+    _saying(
+        "overloaded",
+        "Google, one model alone: ai.google.dev/gemini-api/docs/troubleshooting, "
+        "github.com/continuedev/continue/issues/10639",
+        text=r"^the model is overloaded\. please try|model is currently experiencing high demand",
         scope="candidate",
     ),
     # -- too often
@@ -143,6 +161,14 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         "Google, with status 400: github.com/cequence-io/openai-scala-client/issues/109",
         "api_key_invalid",
         text=r"api key not valid",
+        statuses=_KEY_STATUSES,
+    ),
+    _saying(
+        # OpenAI says the same with 403: the request is fine, and another vendor may take it.
+        "auth_failed",
+        "Google, with status 400: ai.google.dev/gemini-api/docs/troubleshooting, "
+        "github.com/google-gemini/gemini-cli/issues/24641",
+        text=r"user location is not supported for the api use\.",
         statuses=_KEY_STATUSES,
     ),
     _saying("invalid_api_key", "Alibaba: help.aliyun.com/en/model-studio/error-code", "invalidapikey"),
@@ -202,6 +228,12 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         text=r"range of input length",
         statuses=_REQUEST_STATUSES,
     ),
+    _saying(
+        "context_length_exceeded",
+        "Google: github.com/google-gemini/gemini-cli/issues/4231",
+        text=r"input token count .{0,40}exceeds the maximum number of tokens",
+        statuses=_REQUEST_STATUSES,
+    ),
     # -- not allowed to be said
     _saying(
         "content_filter",
@@ -256,6 +288,14 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         text=r"model doesn.t support (?!on-demand)|is not supported on this model",
         statuses=_MODEL_STATUSES,
     ),
+    _saying(
+        "unsupported_parameter",
+        "Google: github.com/google-gemini/deprecated-generative-ai-python/issues/137, "
+        "github.com/openai/openai-agents-python/issues/656, ai.google.dev/gemini-api/docs/thinking",
+        text=r"is not enabled for models/|with a response mime type: .{0,60} is unsupported"
+        r"|^budget \d+ is invalid|thinking budget .{0,60}is (?:invalid|not)",
+        statuses=_MODEL_STATUSES,
+    ),
     # -- no such model here
     _saying(
         "unsupported_model",
@@ -289,6 +329,13 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         "unsupported_model",
         "OpenRouter, Together, Cloudflare: developers.cloudflare.com/workers-ai/platform/errors",
         text=r"not a valid model|unable to access (?:non-serverless )?model|no endpoints found for|no such model",
+        statuses=_MODEL_STATUSES,
+    ),
+    _saying(
+        "unsupported_model",
+        "Google: github.com/google-gemini/deprecated-generative-ai-python/issues/746, "
+        "github.com/pollinations/pollinations/issues/6148",
+        text=r"\bmodels/\S{1,150} (?:is|was) (?:not found|no longer available)|publisher model .{0,200}not found",
         statuses=_MODEL_STATUSES,
     ),
     _saying("unsupported_model", "Alibaba: help.aliyun.com/en/model-studio/error-code", "modelnotfound"),
@@ -347,6 +394,7 @@ _ADDRESS: Final = re.compile(r"https?://\S+")
 _BY_NAME: Final[Mapping[str, tuple[int, Saying]]] = {
     name: (rank, saying) for rank, saying in reversed(tuple(enumerate(SAYINGS))) for name in saying.names
 }
+_OUTWEIGHING: Final = tuple(saying for saying in SAYINGS if saying.outweighs)
 
 
 def meaning(names: Iterable[str], text: str, status: int) -> tuple[str, Blame | None] | None:
@@ -358,13 +406,16 @@ def meaning(names: Iterable[str], text: str, status: int) -> tuple[str, Blame | 
         status: The answer's status, or the one that the error object itself names.
     """
     names = tuple(names)
+    text = " ".join(_ADDRESS.sub("", text.lower()).split())
+    for saying in _OUTWEIGHING:
+        if saying.text is not None and saying.text.search(text):
+            return saying.code, saying.scope
     found = min((_BY_NAME[name] for name in names if name in _BY_NAME), key=lambda entry: entry[0], default=None)
     if found is not None:
         return found[1].code, found[1].scope
     for code, pattern in _IN_NAMES:
         if any(pattern.search(name) for name in names):
             return code, None
-    text = " ".join(_ADDRESS.sub("", text.lower()).split())
     for saying in SAYINGS:
         if saying.text is None or (saying.statuses is not None and status not in saying.statuses):
             continue

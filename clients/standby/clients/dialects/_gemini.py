@@ -44,7 +44,7 @@ Json = dict[str, Any]
 _NO_SIGNATURE: Final = "skip_thought_signature_validator"
 """What Gemini 3 takes in the place of a signature, for a call that it did not make itself."""
 
-_BEFORE_3: Final = re.compile(r"\bgemini-(?:[12]\b|pro-vision)|\bgemma-")
+_BEFORE_3: Final = re.compile(r"\bgemini-(?:[12]\b|pro-vision)|\bgemma-[23]\b")
 """Models that know no levels of thinking, but budgets, and want no signatures."""
 
 _LEVELS: Final[Mapping[str, str]] = {
