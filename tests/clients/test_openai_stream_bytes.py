@@ -43,7 +43,7 @@ def decoded(monkeypatch):
         return orjson.loads(data)
 
     fake = SimpleNamespace(loads=loads, JSONDecodeError=orjson.JSONDecodeError)
-    monkeypatch.setattr("standby.clients._openai_stream.orjson", fake)
+    monkeypatch.setattr("standby.clients._passed_stream.orjson", fake)
     return seen
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from standby.clients import Block
-from standby.clients._openai_stream import MAX_SILENT_BYTES
+from standby.clients._breaks import MAX_SILENT_BYTES
 from tests.clients.openai_streams import HEL, LO, ROLE, STOP, event, failure, heard, opened
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ tell something: an end, a count of tokens, an error. What tells something, and o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -298,7 +298,7 @@ class PassedStream:
 def _object(data: bytes) -> Mapping[str, Any] | None:
     """A JSON object; `None` for anything else."""
     try:
-        value: Any = orjson.loads(data)
+        value: object = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    return value if isinstance(value, dict) else None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
