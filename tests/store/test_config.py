@@ -452,7 +452,7 @@ def test_provider_names__refused(name: str):
 
 def provider(**settings: Any) -> dict[str, Any]:
     """The document with one provider changed."""
-    return changed("providers", "openai", to={"client": "openai", **settings})
+    return changed("providers", "openai", to={"client": "openai"} | settings)
 
 
 def test_api_keys():
@@ -467,6 +467,21 @@ def test_api_keys():
     (repeated,) = errors(provider(api_keys=[two[0], two[0]]))
     assert repeated.startswith("providers.openai: two of `api_keys` have the same id")
     assert len(errors(provider(api_keys=[]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "given"),
+    [
+        ({"client": "gemini", "api_key": "k", "project": "p"}, "location", "project"),
+        ({"client": "gemini", "api_key": "k", "location": "eu"}, "project", "location"),
+        ({"client": "bedrock", "region": "eu-central-1", "access_key_id": "k"}, "secret_access_key", "access_key_id"),
+    ],
+)
+def test_what_belongs_together(settings: dict[str, Any], key: str, given: str):
+    """Of some keys a client needs all or none."""
+    (error,) = errors(provider(**settings))
+
+    assert error.startswith(f"providers.openai.{key}: is required where {given} is given")
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,7 @@ GEMINI_BASE_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 
 _MULTI_REGIONS: Final = frozenset({"us", "eu"})
 _MODEL: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.@/-]{1,500}")
-_LOCATION: Final = re.compile(r"[a-z0-9-]{1,63}")
-_PROJECT: Final = re.compile(r"[a-z0-9.:-]{1,100}")
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 
 
 class GeminiClient(HttpClient):
@@ -128,8 +127,8 @@ def _place(base_url: str | None, project: str | None, location: str | None) -> t
         return checked_base_url(base_url or GEMINI_BASE_URL), "models"
     if project is None or location is None:
         raise ValueError("project and location must be given together")
-    if not _PROJECT.fullmatch(project) or not _LOCATION.fullmatch(location):
-        raise ValueError("project and location must be the ids of Google Cloud: small letters, digits and hyphens")
+    if not _ID.fullmatch(project) or not _ID.fullmatch(location):
+        raise ValueError("project and location must be ids of Google Cloud: letters, digits and hyphens")
     shared = checked_base_url(base_url or f"https://{_vertex_host(location)}/v1")
     return f"{shared}/projects/{project}/locations/{location}", "publishers/google/models"
 

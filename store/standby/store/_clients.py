@@ -18,15 +18,18 @@ class Wants(NamedTuple):
         any_of: Of these keys at least one; nothing is wanted where it is empty.
         takes: The keys that mean something to it, beside those that mean something to all.
         unless: Where one of these is given nothing is wanted.
+        together: Of these keys all or none.
     """
 
     any_of: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
 
 
 _KEYS: Final = ("api_key", "api_keys", "headers")
 _HOSTED: Final = Wants(any_of=_KEYS, unless=("base_url",))
+_VERTEX: Final = ("project", "location")
 _AWS: Final = ("region", "access_key_id", "secret_access_key", "session_token")
 
 OURS: Final[Mapping[str, Wants]] = {
@@ -35,10 +38,10 @@ OURS: Final[Mapping[str, Wants]] = {
     **dict.fromkeys(("ollama", "vllm"), Wants()),
     "azure_openai": Wants(any_of=("base_url",), takes=("api_version",)),
     "anthropic": _HOSTED,
-    "gemini": Wants(any_of=_KEYS, takes=("project", "location"), unless=("base_url",)),
-    "bedrock": Wants(any_of=("region", "base_url"), takes=_AWS),
+    "gemini": Wants(any_of=_KEYS, takes=_VERTEX, unless=("base_url",), together=_VERTEX),
+    "bedrock": Wants(any_of=("region", "base_url"), takes=_AWS, together=("access_key_id", "secret_access_key")),
 }
-ONLY_SOME_TAKE: Final = ("api_version", "project", "location", *_AWS)
+ONLY_SOME_TAKE: Final = ("api_version", *_VERTEX, *_AWS)
 """Keys of a provider that mean something to some clients only."""
 
 

@@ -55,6 +55,10 @@ def _check_settings(text: Text, place: Place, client: str, given: Collection[str
     if wants.any_of and not any(key in given for key in (*wants.any_of, *wants.unless)):
         where = f" where {wants.unless[0]} is left out" if wants.unless else ""
         text.refuse((*place, wants.any_of[0]), f"is required{where}", found="nothing")
+    together = [key for key in wants.together if key in given]
+    for key in wants.together if together else ():
+        if key not in given:
+            text.refuse((*place, key), f"is required where {listed(together)} is given", found="nothing")
     for key in given:
         if key == "options" or (key in ONLY_SOME_TAKE and key not in wants.takes):
             text.refuse((*place, key), f"means nothing to the client {client}; leave it out")
