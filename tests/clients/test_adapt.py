@@ -221,16 +221,23 @@ async def test_failure__in_a_stream():
     assert caught.value.code == "stream_read_error"
 
 
-async def test_failure__no_credential():
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(openai.OpenAIError("the vault is closed"), "the vault is closed"), (LookupError("hunter2"), "LookupError")],
+    ids=["the SDK's", "any other"],
+)
+async def test_failure__no_credential(error, told):
     """A callback of the SDK's user that has no token concerns the credential, and nothing is sent."""
     provider = answering(ANSWER)
 
     async def token():
-        raise openai.OpenAIError("the vault is closed")
+        raise error
 
     failure = await failure_of(adapt(sdk_of(provider, api_key=token)))
-    assert (failure.code, failure.scope, failure.work) == ("missing_credentials", "credential", "not_sent")
-    assert "the vault is closed" in failure.message
+    assert (failure.code, failure.scope, failure.work) == ("auth_failed", "credential", "not_sent")
+    assert told in failure.message
+    assert "hunter2" not in failure.message
+    assert failure.__cause__ is error
     assert not provider.seen
 
 

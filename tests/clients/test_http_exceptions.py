@@ -63,7 +63,7 @@ def test_every_exception_is_classified(kind):
     assert rule is not None
     assert rule.code in {
         *("network", "timeout", "pool_timeout", "invalid_request", "invalid_response", "client_error"),
-        "missing_credentials",
+        "auth_failed",
     }
 
 
@@ -108,10 +108,10 @@ SENT = httpx2.Request("POST", "https://provider.test/v1/x")
         (httpcore2.ConnectTimeout(""), "timeout", "not_sent", True, "candidate"),
         (openai.APIConnectionError(request=SENT), "network", "unknown", True, "candidate"),
         (openai.APITimeoutError(request=SENT), "timeout", "unknown", True, "candidate"),
-        (openai.OpenAIError("no key"), "missing_credentials", "not_sent", False, "credential"),
+        (openai.OpenAIError("no key"), "auth_failed", "not_sent", False, "credential"),
         (anthropic.APIConnectionError(request=SENT), "network", "unknown", True, "candidate"),
         (anthropic.APITimeoutError(request=SENT), "timeout", "unknown", True, "candidate"),
-        (anthropic.AnthropicError("no key"), "missing_credentials", "not_sent", False, "credential"),
+        (anthropic.AnthropicError("no key"), "auth_failed", "not_sent", False, "credential"),
         (aiohttp.ServerDisconnectedError(), "network", "unknown", True, "candidate"),
         (aiohttp.ClientOSError(errno.ECONNRESET, "reset"), "network", "unknown", True, "candidate"),
         (aiohttp.ClientPayloadError("cut"), "network", "unknown", True, "candidate"),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol, cast
 
 from ._errors import ClientError
+from ._exceptions import rule_for
 from ._http import HttpRequest, HttpxReply, Reply, Sealed, seal
 from ._openai import OpenAIClient
 from ._pool import HttpPool
@@ -139,6 +140,12 @@ class SdkWire:
         except self._library.APIConnectionError as error:
             request.sealed.hide(_secrets(error.request.headers))
             raise
+        except Exception as error:
+            if rule_for(type(error)) is not None:
+                raise
+            # No library's: it is a callback for tokens that failed, or there is no key at all.
+            message = f"the SDK could not make the call: {type(error).__name__}"
+            raise ClientError("auth_failed", message, scope="credential", work="not_sent") from error
         request.sealed.hide(_secrets(answer.request.headers))
         return WholeReply(answer) if answer.is_closed or answer.is_stream_consumed else HttpxReply(answer)
 

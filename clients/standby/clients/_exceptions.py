@@ -36,7 +36,7 @@ REDIRECT: Final = Rule("invalid_response", "rejected", retryable=False)
 BAD_CALL: Final = Rule("invalid_request", "not_sent", retryable=False, scope="request")
 DEFECT: Final = Rule("client_error", "unknown", retryable=False, scope="local")
 """Our own misuse of the library, or an exception that nobody has seen yet."""
-NO_CREDENTIAL: Final = Rule("missing_credentials", "not_sent", retryable=False, scope="credential")
+NO_CREDENTIAL: Final = Rule("auth_failed", "not_sent", retryable=False, scope="credential")
 
 _SDK_RULES: Final[Mapping[str, Rule]] = {
     "APITimeoutError": TIMEOUT,

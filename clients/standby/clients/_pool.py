@@ -222,6 +222,8 @@ class HttpPool:
         """Send a request; every exception is translated here."""
         try:
             return await self._wire_for(request.url).send(request)
+        except ClientError:
+            raise
         except Exception as error:
             # A transport leaks what it likes. What the table does not know becomes `client_error`, with its cause.
             raise self.failure(error, request) from error
