@@ -11,6 +11,7 @@ from ._registry import ClientMaker, ClientSettings, client_maker
 
 if TYPE_CHECKING:
     from ._adapt import SdkClient, adapt
+    from ._form import Form
     from ._gemini import GEMINI_BASE_URL, GeminiClient
     from ._http import Host
     from ._openai import OPENAI_BASE_URL, OpenAIClient
@@ -25,6 +26,7 @@ __all__ = [
     "ClientError",
     "ClientMaker",
     "ClientSettings",
+    "Form",
     "InvalidBody",
     "ProviderClient",
     "ProviderStream",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _SPEAKING_HTTP = {
+    "Form": "_form",
     "GEMINI_BASE_URL": "_gemini",
     "GeminiClient": "_gemini",
     "Host": "_http",

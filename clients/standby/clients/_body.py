@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
+
+JSON: Final = "application/json"
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
@@ -25,9 +27,15 @@ class InvalidBody(ValueError):
 
 
 class Body:
-    """A JSON object with a model's name in it, from its bytes or from a mapping."""
+    """A JSON object with a model's name in it, from its bytes or from a mapping.
+
+    Attributes:
+        content_type: As it is told to a provider.
+    """
 
     __slots__ = ("_content", "_data", "_spans")
+
+    content_type: str = JSON
 
     def __init__(self, value: Mapping[str, Any] | bytes) -> None:
         """Take ``value`` as it is; bytes are decoded here, once.

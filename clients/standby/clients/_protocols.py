@@ -34,7 +34,8 @@ class Request:
 
     Attributes:
         model: The name the caller asked for; a client receives the provider's name of the model here.
-        body: A JSON object, or the bytes of one. It is sent untouched but for the value of its ``model`` key.
+        body: A JSON object, or the bytes of one; a `Form` where a file is sent. It goes out untouched but for the value
+            of its ``model`` key.
         endpoint: The path below the provider's base URL.
         headers: Extra headers to send; a client's own win.
         count_tokens: Whether a stream must say what it used, though the caller may not have asked.

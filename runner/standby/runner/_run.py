@@ -107,7 +107,12 @@ class Run:
 
 
 def estimated_tokens(body: Body) -> int:
-    """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have."""
+    """A rough count of a call's tokens: its bytes, and what the caller allows the answer to have.
+
+    What is not JSON has none: the bytes of a recording say nothing about its words.
+    """
+    if body.content_type != "application/json":
+        return 0
     data, tokens = body.data, len(body.encoded()) // BYTES_PER_TOKEN
     allowed = data.get("max_completion_tokens") or data.get("max_tokens") or data.get("max_output_tokens")
     return tokens + allowed if isinstance(allowed, int) and allowed > 0 else tokens
