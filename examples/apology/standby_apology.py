@@ -51,6 +51,7 @@ class ApologyStream:
     """Two events and the end."""
 
     dropped: tuple[str, ...] = ()
+    content_type = "text/event-stream"
     request_id = ""
     finished = True
 

@@ -10,7 +10,8 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from standby.clients import ClientError, OpenAIClient, Request, adapt
+from standby.clients import ClientError, Form, OpenAIClient, Request, adapt
+from standby.clients._form import parts_of
 
 pytestmark = pytest.mark.anyio
 
@@ -154,6 +155,46 @@ async def test_azure__token():
         await client.send(ASKED)
     assert [sent.headers["authorization"] for sent in provider.seen] == ["Bearer token-one", "Bearer token-two"]
     assert provider.seen[0].url.path == "/openai/deployments/mine/chat/completions"
+
+
+@pytest.mark.parametrize("azure", [False, True], ids=["openai", "azure"])
+async def test_form(azure):
+    """A form goes out with all that is in it; Azure's client takes the deployment from it."""
+    provider = answering({"text": "Hello."})
+    if azure:
+        sdk = openai.AsyncAzureOpenAI(
+            api_key=KEY,
+            api_version="2024-10-21",
+            base_url="https://azure.test/openai",
+            http_client=provider.over_httpx2(),
+        )
+    else:
+        sdk = sdk_of(provider)
+    fields = {"temperature": "0", "model": "ears", "timestamp_granularities[]": ["word", "segment"], "prompt": "Ä"}
+    form = httpx.Request("POST", URL, data=fields, files={"file": ("a.mp3", b"\x00\r\n--", "audio/mpeg")})
+    request = Request("whisper", Form(form.read(), form.headers["content-type"]), "audio/transcriptions")
+    assert (await adapt(sdk).send(request)).data == {"text": "Hello."}
+    (sent,) = provider.seen
+    place = "azure.test/openai/deployments/whisper" if azure else "provider.test/v1"
+    assert str(sent.url).split("?")[0] == f"https://{place}/audio/transcriptions"
+    content, content_type = await sent.aread(), sent.headers["content-type"]
+    parts = parts_of(content, content_type)
+    assert sorted((*part[:3], content[part.value]) for part in parts if part.filename is None) == [
+        ("model", None, "", b"whisper"),
+        ("prompt", None, "", "Ä".encode()),
+        ("temperature", None, "", b"0"),
+        ("timestamp_granularities[]", None, "", b"segment"),
+        ("timestamp_granularities[]", None, "", b"word"),
+    ]
+    (file,) = (part for part in parts if part.filename is not None)
+    assert (*file[:3], content[file.value]) == ("file", "a.mp3", "audio/mpeg", b"\x00\r\n--")
+
+
+async def test_speech():
+    """Sound comes back as it is."""
+    provider = Provider(content=b"\x00sound", headers={"content-type": "audio/mpeg"})
+    response = await adapt(sdk_of(provider)).send(Request("tts", {"input": "Hi"}, "audio/speech"))
+    assert response.content == b"\x00sound"
 
 
 async def test_httpx_of_the_user():

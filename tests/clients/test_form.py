@@ -27,7 +27,9 @@ def read_back(content, content_type):
     async def read():
         scope = {"type": "http", "headers": [(b"content-type", content_type.encode())]}
         async with Request(scope, receive).form() as form:
-            return [(name, value if isinstance(value, str) else await value.read()) for name, value in form.multi_items()]
+            return [
+                (name, value if isinstance(value, str) else await value.read()) for name, value in form.multi_items()
+            ]
 
     return anyio.run(read)
 

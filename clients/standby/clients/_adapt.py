@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from ._errors import ClientError
 from ._exceptions import rule_for
+from ._form import FORM, parts_of
 from ._http import HttpRequest, HttpxReply, Reply, Sealed, seal
 from ._openai import OpenAIClient
 from ._pool import HttpPool
@@ -117,18 +118,16 @@ class SdkWire:
         self._response = http.Response
 
     async def send(self, request: HttpRequest) -> Reply:
-        """Send a request and wait for the head of its answer; redirects are answers.
-
-        The SDK gets the body as a JSON object: some of its clients, such as Azure's, move parts of it into the URL.
-        """
+        """Send a request and wait for the head of its answer; redirects are answers."""
         seconds = request.connect_seconds
+        headers = dict(request.sealed.opened(request.headers))
         try:
             answer = await self._sdk.post(
                 request.url.removeprefix(_BASE),
                 cast_to=self._response,
-                body=json.loads(request.content or b"{}"),
+                **_body(request.content or b"{}", headers),
                 options={
-                    "headers": dict(request.sealed.opened(request.headers)),
+                    "headers": headers,
                     "timeout": self._library.Timeout(None, connect=seconds, pool=seconds),
                     "max_retries": 0,
                     "follow_redirects": False,
@@ -151,6 +150,23 @@ class SdkWire:
 
     async def aclose(self) -> None:
         """Nothing: the client is its user's."""
+
+
+def _body(content: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    """A body as the SDK takes it, in its parts: some of its clients, such as Azure's, move the model into the URL."""
+    content_type = headers.get("content-type", "")
+    if not content_type.startswith(FORM):
+        return {"body": json.loads(content)}
+    headers["content-type"] = FORM  # the SDK adds a boundary of its own
+    model: dict[str, str] = {}
+    files: list[tuple[str, tuple[str | None, bytes, str | None]]] = []
+    for part in parts_of(content, content_type):
+        value = content[part.value]
+        if part.name == "model" and part.filename is None:
+            model["model"] = value.decode()
+        else:
+            files.append((part.name, (part.filename, value, part.content_type or None)))
+    return {"body": model, "files": files}
 
 
 class WholeReply:

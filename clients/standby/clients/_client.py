@@ -16,11 +16,12 @@ from typing import Final, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from ._answers import Scrub, unusable
+from ._body import JSON, Body
 from ._breaks import StreamedAnswer
 from ._http import Host, Sealed
 from ._http_answer import HttpAnswer
 from ._pool import Exchange, HttpPool
-from ._protocols import ProviderStream, Request, Response
+from ._protocols import AUDIO, ProviderStream, Request, Response
 
 _NOT_FORWARDED: Final = frozenset(
     {
@@ -91,7 +92,7 @@ class HttpClient:
         """
         url, call = self.prepared(request, stream=False)
         content = call.content
-        sealed = await self.sealed(url, content, stream=False)
+        sealed = _typed(await self.sealed(url, content, stream=False), request)
         answer = await self._pool.call(
             "POST",
             url,
@@ -118,7 +119,7 @@ class HttpClient:
         """
         url, call = self.prepared(request, stream=True)
         content = call.content
-        sealed = await self.sealed(url, content, stream=True)
+        sealed = _typed(await self.sealed(url, content, stream=True), request)
         exchange = self._pool.open(
             "POST",
             url,
@@ -176,6 +177,14 @@ class _Streaming:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._exchange.__aexit__(kind, error, trace)
+
+
+def _typed(sealed: Sealed, request: Request) -> Sealed:
+    """``sealed`` for a request whose body is no JSON, or whose answer need be none."""
+    body = request.body
+    if isinstance(body, Body) and body.content_type != JSON:
+        sealed = sealed.but({"content-type": body.content_type})
+    return sealed.but({"accept": "*/*"}) if request.endpoint.startswith(AUDIO) else sealed
 
 
 def forwarded(headers: Mapping[str, str]) -> dict[str, str]:

@@ -88,6 +88,10 @@ class Sealed:
                 text = text.replace(secret, "[redacted]")
         return text
 
+    def but(self, headers: Mapping[str, str]) -> Sealed:
+        """The same, but for these: names in lower case, values that are no secrets."""
+        return Sealed({**self._headers, **headers}, self._secrets)
+
     def hide(self, secrets: Iterable[str]) -> None:
         """Take these out of a text as well: what whoever carries the call has added to it."""
         self._secrets = _secrets_to_hide({*self._secrets, *secrets})

@@ -18,10 +18,11 @@ from ._breaks import StreamedAnswer
 from ._client import Call, HttpClient, checked_base_url
 from ._http import Host, Sealed, seal
 from ._http_answer import HttpAnswer
+from ._openai_audio import audio_call
 from ._openai_stream import OpenAIStream
 from ._openai_wire import answered, refused, written, written_as_stream
 from ._pool import HttpPool
-from ._protocols import Request, Response
+from ._protocols import AUDIO, Request, Response
 from ._registry import ClientSettings
 
 __all__ = ["OPENAI_BASE_URL", "OpenAIClient"]
@@ -36,7 +37,8 @@ class OpenAIClient(HttpClient):
     """Speaks to one OpenAI-compatible server as one credential.
 
     It takes any JSON endpoint: what is promised of ``chat/completions``, ``completions``, ``embeddings``,
-    ``responses``, ``moderations`` and ``images/...`` is checked; of others, that the answer is a JSON object.
+    ``responses``, ``moderations`` and ``images/...`` is checked; of others, that the answer is a JSON object. Of
+    ``audio/...`` it takes forms, and answers with sound or plain text.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class OpenAIClient(HttpClient):
             ClientError: It cannot be sent.
         """
         url = self._urls.get(request.endpoint) or self._url_of(request.endpoint)
+        if request.endpoint.startswith(AUDIO):
+            return url, audio_call(request, stream=stream)
         if not stream:
             return url, PlainCall(request.endpoint, written(request))
         return url, StreamedCall(*written_as_stream(request), request.endpoint, self._streams_may_end_without_finish)

@@ -206,6 +206,11 @@ def _list_under(key: str) -> Callable[[Mapping[str, Any]], str | None]:
     return promise
 
 
+def _transcript(body: Mapping[str, Any]) -> str | None:
+    # Silence has no words: an empty text is one.
+    return None if isinstance(body.get("text"), str) else "the answer has no text"
+
+
 _PROMISES: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "chat/completions": _chat,
     "completions": _completion,
@@ -213,6 +218,8 @@ _PROMISES: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "responses": _response,
     "moderations": _list_under("results"),
     "images/generations": _list_under("data"),
+    "audio/transcriptions": _transcript,
+    "audio/translations": _transcript,
 }
 """What an answer must have, by the end of the endpoint; the first that fits."""
 

@@ -16,7 +16,7 @@ from ._answers import Scrub, unusable
 from ._breaks import MAX_SILENT_BYTES, StreamedAnswer, broken, drain
 from ._errors import ClientError
 from ._http_answer import request_id_of
-from ._protocols import Block, Usage
+from ._protocols import EVENT_STREAM, Block, Usage
 from ._sse import Event, EventDecoder, EventTooLarge, event_of
 
 _DATA: Final = b"data: "
@@ -37,10 +37,13 @@ class PassedStream:
     Attributes:
         usage: What the provider counted, as soon as it said so.
         dropped: What was left out of the request.
+        content_type: Of what is passed on.
     """
 
     LAST: bytes = b""
     """The event that says that the stream is over, where that is all it says."""
+
+    content_type = EVENT_STREAM
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from ._body import Body
 from ._sse import data_in
 
 __all__ = [
+    "EVENT_STREAM",
     "Block",
     "Chunk",
     "ProviderClient",
@@ -82,7 +83,7 @@ class Response:
         status: The HTTP status, 200 to 299.
         headers: The answer's headers, names in lower case.
         content: The answer's bytes, decompressed, as the provider sent them.
-        data: The same, decoded: a JSON object.
+        data: The same, decoded: a JSON object; empty where the answer is sound, or plain text.
         usage: What the provider says it counted, where it says so.
         request_id: The vendor's own id of the call, or an empty string.
         dropped: What was left out of the request, as it allowed.
@@ -97,6 +98,10 @@ class Response:
     dropped: tuple[str, ...] = ()
 
 
+AUDIO: Final = "audio/"
+"""How the endpoints begin whose answers need be no JSON."""
+
+EVENT_STREAM: Final = "text/event-stream"
 _NO_CHUNKS: Final = frozenset({b"[DONE]", b""})
 
 
@@ -119,8 +124,8 @@ class Block(NamedTuple):
     """The whole events that one read of a stream brought.
 
     Attributes:
-        raw: The events as server-sent events, ready to be passed on.
-        content: Whether one of them has content: text, reasoning, a refusal or a tool call.
+        raw: The events as server-sent events, ready to be passed on; of sound, the next piece.
+        content: Whether one of them has content: text, reasoning, a refusal, a tool call, sound.
     """
 
     raw: bytes
@@ -137,10 +142,12 @@ class ProviderStream(Protocol):
     Attributes:
         usage: What the provider counted, as soon as it said so.
         dropped: What was left out of the request, as it allowed.
+        content_type: Of what is read: `EVENT_STREAM`, unless it is sound.
     """
 
     usage: Usage | None
     dropped: tuple[str, ...]
+    content_type: str
 
     @property
     def request_id(self) -> str:

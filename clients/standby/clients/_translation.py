@@ -17,7 +17,7 @@ from ._body import Body, InvalidBody
 from ._breaks import MAX_SILENT_BYTES, StreamedAnswer, broken, drain
 from ._errors import ClientError
 from ._http_answer import HttpAnswer, request_id_of
-from ._protocols import Block, Request, Response, Usage
+from ._protocols import EVENT_STREAM, Block, Request, Response, Usage
 from ._sse import Event
 from .dialects import (
     Answer,
@@ -121,7 +121,10 @@ class TranslatedStream:
     Attributes:
         usage: What the provider counted, as soon as it said so.
         dropped: What was left out of the request.
+        content_type: Of what is written.
     """
+
+    content_type = EVENT_STREAM
 
     def __init__(
         self,

@@ -221,6 +221,7 @@ class ScriptedStream:
         self.usage: Usage | None = None
         self.request_id = ""
         self.dropped: tuple[str, ...] = ()
+        self.content_type = "text/event-stream"
         self.finished = False
         self._steps = iter(streamed.steps)
         self._tokens = streamed.tokens
