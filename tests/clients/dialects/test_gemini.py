@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from standby.clients import ClientError
-from standby.clients._sse import Event
+from standby.clients._sse import Event, events_in
 from standby.clients.dialects import (
     Answer,
     Choice,
@@ -25,6 +25,7 @@ from standby.clients.dialects import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    dialect_of,
     fitted,
 )
 from standby.clients.dialects._gemini import GEMINI
@@ -55,6 +56,19 @@ def of_gemini(said):
     return replace(said, parts=tuple(map(signed_here, said.parts)))
 
 
+def with_signed_calls(parts):
+    """The signature of a thought right before a call is the call's, if that has none."""
+    moved = []
+    for part in parts:
+        thought = moved[-1] if moved and isinstance(moved[-1], Thinking) else None
+        if isinstance(part, ToolCall) and not part.signature and thought is not None:
+            moved[-1:] = [replace(thought, signature="")] if thought.text else []
+            moved.append(replace(part, signature=thought.signature.removeprefix("gemini:")))
+        else:
+            moved.append(part)
+    return tuple(moved)
+
+
 def as_gemini_has_it(conversation):
     """The same conversation where instructions come first, results have texts first, and strict are all tools or none."""
     instructions = [message for message in conversation.messages if message.role in ("system", "developer")]
@@ -69,7 +83,7 @@ def as_gemini_has_it(conversation):
         messages=tuple(
             replace(
                 message,
-                parts=tuple(
+                parts=with_signed_calls(
                     replace(part, parts=tuple(sorted(part.parts, key=lambda each: not isinstance(each, Text))))
                     if isinstance(part, ToolResult)
                     else part
@@ -249,6 +263,70 @@ def test_effort(effort, level, budget):
     assert before["generationConfig"]["thinkingConfig"] == {"thinkingBudget": budget}
     named = written(asked(reasoning=Reasoning(effort, 7)))
     assert named["generationConfig"]["thinkingConfig"] == {"thinkingBudget": 7}
+
+
+LOOPED = Answer(
+    "resp1",
+    "gemini-3-pro",
+    (
+        Choice(
+            (
+                Thinking("Hm.", "gemini:QQ=="),
+                Text("Let me see."),
+                ToolCall("call_1", "now", "{}", "Qg=="),
+                ToolCall("call_2", "now", "{}"),
+            ),
+            "tool_calls",
+        ),
+    ),
+)
+
+
+def sent_back(endpoint, answer):
+    """A caller's next request: the answer as it came, and the results of its calls."""
+    if endpoint == "chat/completions":
+        results = [{"role": "tool", "tool_call_id": f"call_{number}", "content": "12"} for number in (1, 2)]
+        said = [answer["choices"][0]["message"], *results]
+        return {"model": "chat", "messages": [{"role": "user", "content": "Hi."}, *said]}
+    if endpoint == "messages":
+        results = [{"type": "tool_result", "tool_use_id": f"call_{number}", "content": "12"} for number in (1, 2)]
+        said = [{"role": "assistant", "content": answer["content"]}, {"role": "user", "content": results}]
+        return {"model": "chat", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi."}, *said]}
+    results = [{"type": "function_call_output", "call_id": f"call_{number}", "output": "12"} for number in (1, 2)]
+    return {"model": "chat", "input": [{"role": "user", "content": "Hi."}, *answer["output"], *results]}
+
+
+def streamed_messages(answer):
+    """The content of the message that a stream of Anthropic's dialect tells."""
+    writer = dialect_of("messages").writer(asked())
+    reader = GEMINI.reader()
+    deltas = reader.read(Event(json.dumps(body_of(answer)).encode(), "message"))
+    written = b"".join(writer.write(delta) for delta in deltas) + writer.end()
+    data = [json.loads(event.data) for event in events_in(written)]
+    blocks = [event["content_block"] for event in data if event["type"] == "content_block_start"]
+    for event in data:
+        if event["type"] == "content_block_delta":
+            delta = event["delta"]
+            for key in delta.keys() & {"text", "thinking", "signature"}:
+                blocks[event["index"]][key] += delta[key]
+    return {"content": blocks}
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "messages", "responses", "messages, streamed"])
+def test_thoughts_come_back(endpoint):
+    """Whatever dialect a caller speaks: what it sends back of an answer has every signature where Gemini had put it."""
+    endpoint, _, is_streamed = endpoint.partition(", ")
+    dialect = dialect_of(endpoint)
+    answer = streamed_messages(LOOPED) if is_streamed else dialect.answered(LOOPED, asked())
+    body = json.loads(json.dumps(sent_back(endpoint, answer)))
+    fit, dropped = fitted(dialect.conversation(body), GEMINI, ())
+    assert not dropped
+    assert written(fit)["contents"][1]["parts"] == [
+        {"text": "Hm.", "thought": True},
+        {"text": "Let me see.", "thoughtSignature": "QQ=="},
+        {"functionCall": {"id": "call_1", "name": "now", "args": {}}, "thoughtSignature": "Qg=="},
+        {"functionCall": {"id": "call_2", "name": "now", "args": {}}},
+    ]
 
 
 def test_nothing_is_asked():

@@ -230,10 +230,11 @@ def _contents(conversation: Conversation, model: str) -> list[Json]:
 
 
 def _said(message: Message, names: Mapping[str, str]) -> Iterator[Json]:
-    """The parts of one turn. The signature of a thought stands on the text after it, or on an empty one."""
+    """The parts of one turn. A thought's signature stands on the text or call after it, or on an empty text."""
     signature = ""
     for part in message.parts:
-        if signature and not isinstance(part, Text):
+        takes_it = isinstance(part, Text) or (isinstance(part, ToolCall) and not part.signature)
+        if signature and not takes_it:
             yield {"text": "", "thoughtSignature": signature}
             signature = ""
         match part:
@@ -247,7 +248,9 @@ def _said(message: Message, names: Mapping[str, str]) -> Iterator[Json]:
                     signature = ""
             case ToolCall():
                 call = {"id": part.id, "name": part.name, "args": orjson.Fragment(part.arguments or "{}")}
-                yield {"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})
+                signature = part.signature or signature
+                yield {"functionCall": call} | ({"thoughtSignature": signature} if signature else {})
+                signature = ""
             case ToolResult():
                 yield {"functionResponse": _result(part, names[part.id])}
             case Image() | File():

@@ -12,7 +12,7 @@ from standby.clients._protocols import Usage
 from ._messages_body import call_of, id_of
 from ._messages_request import INVALID_JSON, VENDOR
 from ._protocols import NotAnAnswer
-from ._signatures import marked, own
+from ._signatures import SIGNS_CALLS, marked, own
 from ._values import Answer, Choice, Finish, Refusal, Text, Thinking, ToolCall
 
 __all__ = ["answer_of", "finish_of", "message_of", "usage_of", "written_usage"]
@@ -198,6 +198,8 @@ def _blocks(choice: Choice) -> Iterator[dict[str, Any]]:
             case Thinking():
                 yield {"type": "thinking", "thinking": part.text, "signature": unmarked(part.signature)}
             case ToolCall():
+                if part.signature:
+                    yield {"type": "thinking", "thinking": "", "signature": marked(part.signature, SIGNS_CALLS)}
                 yield call_of(part)
             case Refusal():
                 pass

@@ -28,7 +28,7 @@ from ._messages_answer import (
 from ._messages_body import id_of
 from ._messages_request import VENDOR
 from ._protocols import NotAnAnswer
-from ._signatures import marked
+from ._signatures import SIGNS_CALLS, marked
 from ._values import (
     Begun,
     Counted,
@@ -169,9 +169,11 @@ class MessagesWriter:
             case SignatureDelta():
                 return self._signed(delta)
             case ToolCallBegun():
+                signed = SignatureDelta(marked(delta.signature, SIGNS_CALLS))
+                before = self._stopped() + (self._signed(signed) if delta.signature else b"")
                 self._places[delta.index] = self._next
                 its: dict[str, Any] = {"id": id_of(delta.id), "name": delta.name, "input": {}}
-                return self._stopped() + self._started("tool_use", its)
+                return before + self._started("tool_use", its)
             case ToolCallDelta() if delta.index in self._places:
                 # A call whose block is over may go on where a server mixes calls: the index says which one is meant.
                 said = {"type": "input_json_delta", "partial_json": delta.arguments}

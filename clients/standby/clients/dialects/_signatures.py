@@ -7,10 +7,16 @@ caller speaks. All are in base64, so that a colon is in none of them.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ._features import parts_of
 from ._values import Conversation, Thinking
 
-__all__ = ["has_others_thoughts", "marked", "own"]
+__all__ = ["SIGNS_CALLS", "has_others_thoughts", "marked", "own"]
+
+SIGNS_CALLS: Final = "gemini"
+"""The one vendor that signs calls of tools too. A dialect that has no place for that signature has it on a thought
+without words, right before the call."""
 
 
 def marked(signature: str, vendor: str) -> str:
