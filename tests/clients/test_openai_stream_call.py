@@ -140,7 +140,7 @@ async def refused(client, asked):
     return caught.value
 
 
-@pytest.mark.parametrize("endpoint", ["embeddings", "responses", "../completions"])
+@pytest.mark.parametrize("endpoint", ["embeddings", "responses/compact", "../completions", "../responses"])
 async def test_call__endpoint(provider, client, endpoint):
     """What cannot be read as a stream is not asked for."""
     error = await refused(client, request(endpoint=endpoint))

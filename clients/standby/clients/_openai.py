@@ -19,6 +19,7 @@ from ._client import Call, HttpClient, checked_base_url
 from ._http import Host, Sealed, seal
 from ._http_answer import HttpAnswer
 from ._openai_audio import audio_call
+from ._openai_responses import ResponsesStream
 from ._openai_stream import OpenAIStream
 from ._openai_wire import answered, refused, written, written_as_stream
 from ._pool import HttpPool
@@ -92,7 +93,10 @@ class OpenAIClient(HttpClient):
             return url, audio_call(request, stream=stream)
         if not stream:
             return url, PlainCall(request.endpoint, written(request))
-        return url, StreamedCall(*written_as_stream(request), request.endpoint, self._streams_may_end_without_finish)
+        asked = written_as_stream(request)
+        if request.endpoint.strip("/") == "responses":
+            return url, StreamedResponses(request.endpoint, asked.content)
+        return url, StreamedCall(*asked, request.endpoint, self._streams_may_end_without_finish)
 
     async def sealed(self, url: str, content: bytes, *, stream: bool) -> Sealed:  # noqa: ARG002 - a key signs nothing
         """The headers of one call, its key among them."""
@@ -161,3 +165,18 @@ class StreamedCall(NamedTuple):
             now=now,
             scrub=scrub,
         )
+
+
+class StreamedResponses(NamedTuple):
+    """A streamed call of OpenAI's Responses."""
+
+    endpoint: str
+    content: bytes
+
+    def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
+        """The whole answer that came instead."""
+        return answered(self.endpoint, answer, now=now, scrub=scrub)
+
+    def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> ResponsesStream:
+        """The stream that an answer is."""
+        return ResponsesStream(answer, now=now, scrub=scrub)

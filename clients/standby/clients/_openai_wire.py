@@ -60,14 +60,15 @@ def written_as_stream(request: Request) -> Asked:
         ClientError: ``bad_request`` for a body that is not a JSON object; ``unsupported_parameter`` for an endpoint
             whose streams are not understood.
     """
-    if not request.endpoint.strip("/").endswith("completions"):
+    endpoint = request.endpoint.strip("/")
+    if not endpoint.endswith("completions") and endpoint != "responses":
         raise refused("unsupported_parameter", f"{request.endpoint[:100]} cannot be streamed yet", status=400)
     try:
         body = Body.of(request.body)
         data, content = body.data, body.with_model(request.model)
         more: dict[str, Any] = {} if data.get("stream") is True else {"stream": True}
         hide_usage = False
-        if request.count_tokens:
+        if request.count_tokens and endpoint != "responses":  # those count unasked
             options = _object(data.get("stream_options"))
             hide_usage = options.get("include_usage") is not True
             if hide_usage:
@@ -187,7 +188,7 @@ def _hidden_reasoning(usage: object) -> bool:
     return isinstance(details, dict) and bool(cast("dict[str, object]", details).get("reasoning_tokens"))
 
 
-def _response(body: Mapping[str, Any]) -> str | None:
+def response_problem(body: Mapping[str, Any]) -> str | None:
     output = objects(body.get("output"))
     if output is None:
         return "the answer has no output"
@@ -215,7 +216,7 @@ _PROMISES: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "chat/completions": _chat,
     "completions": _completion,
     "embeddings": _list_under("data"),
-    "responses": _response,
+    "responses": response_problem,
     "moderations": _list_under("results"),
     "images/generations": _list_under("data"),
     "audio/transcriptions": _transcript,

@@ -251,6 +251,11 @@ SAYINGS: Final[tuple[Saying, ...]] = (
     ),
     _saying(
         "content_filter",
+        "OpenAI's Responses: developers.openai.com/api/reference/resources/responses",
+        *("image_content_policy_violation", "bio_policy", "misalignment_policy_violation"),
+    ),
+    _saying(
+        "content_filter",
         "OpenRouter: openrouter.ai/docs/errors",
         text=r"requires moderation|input was flagged|\bflagged for\b",
         statuses=_CONTENT_STATUSES,
@@ -368,11 +373,18 @@ SAYINGS: Final[tuple[Saying, ...]] = (
 TYPES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("invalid_request_error", "invalid_request", "bad_request", "badrequesterror"), "bad_request"),
     **dict.fromkeys(("invalid_argument", "invalid_prompt", "unprocessable", "validation_error"), "bad_request"),
+    **dict.fromkeys(
+        ("invalid_image", "invalid_image_format", "invalid_image_mode", "invalid_image_url"), "bad_request"
+    ),
+    **dict.fromkeys(("invalid_base64_image", "image_too_large", "image_too_small", "image_parse_error"), "bad_request"),
+    **dict.fromkeys(("image_file_too_large", "unsupported_image_media_type", "empty_image_file"), "bad_request"),
+    **dict.fromkeys(("image_file_not_found", "failed_to_download_image", "data_residency_mismatch"), "bad_request"),
     **dict.fromkeys(("authentication_error", "authentication", "unauthorized", "unauthenticated"), "auth_failed"),
     **dict.fromkeys(("permission_error", "permission_denied", "forbidden"), "auth_failed"),
     **dict.fromkeys(("not_found_error", "not_found", "notfounderror"), "invalid_request"),
     **dict.fromkeys(("rate_limit", "too_many_requests", "requests", "tokens"), "rate_limit"),
     **dict.fromkeys(("timeout", "timeout_error", "request_timeout", "deadline_exceeded"), "timeout"),
+    "vector_store_timeout": "timeout",
     **dict.fromkeys(("server_error", "api_error", "internal_error", "internal_server_error"), "server_error"),
     **dict.fromkeys(("internalservererror", "internal", "server", "bad_gateway", "unavailable"), "server_error"),
     **dict.fromkeys(("service_unavailable", "service_unavailable_error", "provider_unavailable"), "server_error"),
