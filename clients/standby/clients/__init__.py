@@ -11,6 +11,7 @@ from ._registry import ClientMaker, ClientSettings, client_maker
 
 if TYPE_CHECKING:
     from ._adapt import SdkClient, adapt
+    from ._anthropic import ANTHROPIC_BASE_URL, AnthropicClient
     from ._form import Form
     from ._gemini import GEMINI_BASE_URL, GeminiClient
     from ._http import Host
@@ -44,6 +45,8 @@ __all__ = [
     "Token",
     "OpenAIClient",
     "OPENAI_BASE_URL",
+    "AnthropicClient",
+    "ANTHROPIC_BASE_URL",
     "GeminiClient",
     "GEMINI_BASE_URL",
     "SdkClient",
@@ -51,6 +54,8 @@ __all__ = [
 ]
 
 _SPEAKING_HTTP = {
+    "ANTHROPIC_BASE_URL": "_anthropic",
+    "AnthropicClient": "_anthropic",
     "Form": "_form",
     "GEMINI_BASE_URL": "_gemini",
     "GeminiClient": "_gemini",

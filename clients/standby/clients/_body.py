@@ -22,6 +22,9 @@ _ESCAPED_LETTER = b"\\u006"
 """How a letter of the key would begin if it were written as an escape."""
 
 
+BYTES_PER_TOKEN: Final = 4
+
+
 class InvalidBody(ValueError):
     """The body is not a JSON object; the message says what it is and where it breaks."""
 
@@ -70,6 +73,10 @@ class Body:
         if self._content is None:
             self._content = _encoded(self._data)
         return self._content
+
+    def estimated_tokens(self) -> int:
+        """A rough count of the tokens that the request has: a fourth of its bytes."""
+        return len(self.encoded()) // BYTES_PER_TOKEN
 
     def with_model(self, model: str) -> bytes:
         """The bytes to send where the provider calls the model ``model``.

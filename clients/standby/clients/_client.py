@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Final, NoReturn, Protocol
+from typing import ClassVar, Final, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from ._answers import Scrub, unusable
 from ._body import JSON, Body
 from ._breaks import StreamedAnswer
+from ._counting import COUNT_TOKENS, estimated_count
 from ._http import Host, Sealed
 from ._http_answer import HttpAnswer
 from ._pool import Exchange, HttpPool
@@ -27,9 +28,10 @@ _NOT_FORWARDED: Final = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
         *("transfer-encoding", "upgrade", "host", "content-length", "content-encoding", "expect", "cookie"),
+        "anthropic-beta",
     }
 )
-"""Headers that belong to one connection, one body or one site, and not to the call."""
+"""Headers that belong to one connection, one body, one site or one vendor, and not to the call."""
 
 
 class Call(Protocol):
@@ -54,7 +56,15 @@ class Call(Protocol):
 
 
 class HttpClient:
-    """A client that speaks HTTP: what is left to say is `prepared`."""
+    """A client that speaks HTTP: what is left to say is `prepared`.
+
+    Attributes:
+        own_headers: Headers of callers that only this vendor understands, in lower case.
+        counts_tokens: Whether the vendor is asked to count tokens; else they are estimated.
+    """
+
+    own_headers: ClassVar[Collection[str]] = ()
+    counts_tokens: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -90,6 +100,8 @@ class HttpClient:
         Raises:
             ClientError: For every way in which the call can fail.
         """
+        if request.endpoint == COUNT_TOKENS and not self.counts_tokens:
+            return estimated_count(request)
         url, call = self.prepared(request, stream=False)
         content = call.content
         sealed = _typed(await self.sealed(url, content, stream=False), request)
@@ -97,7 +109,7 @@ class HttpClient:
             "POST",
             url,
             sealed,
-            headers=forwarded(request.headers) if request.headers else None,
+            headers=forwarded(request.headers, self.own_headers) if request.headers else None,
             content=content,
             connect_seconds=self._connect_seconds,
         )
@@ -124,7 +136,7 @@ class HttpClient:
             "POST",
             url,
             sealed,
-            headers=forwarded(request.headers) if request.headers else None,
+            headers=forwarded(request.headers, self.own_headers) if request.headers else None,
             content=content,
             connect_seconds=self._connect_seconds,
         )
@@ -187,10 +199,10 @@ def _typed(sealed: Sealed, request: Request) -> Sealed:
     return sealed.but({"accept": "*/*"}) if request.endpoint.startswith(AUDIO) else sealed
 
 
-def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
-    """The caller's headers that go on to the provider, names in lower case."""
+def forwarded(headers: Mapping[str, str], own: Collection[str] = ()) -> dict[str, str]:
+    """The caller's headers that go on to the provider, names in lower case; ``own`` are those of its vendor."""
     lowered = {name.lower(): value for name, value in headers.items()}
-    return {name: value for name, value in lowered.items() if name not in _NOT_FORWARDED}
+    return {name: value for name, value in lowered.items() if name not in _NOT_FORWARDED or name in own}
 
 
 def checked_base_url(base_url: str) -> str:

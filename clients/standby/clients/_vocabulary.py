@@ -92,7 +92,13 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         "Together, Fireworks: docs.together.ai/docs/error-codes, docs.fireworks.ai/guides/inference-error-codes",
         text=r"payment required|past invoices",
     ),
-    _saying("insufficient_balance", "Anthropic: docs.anthropic.com/en/api/errors", "billing_error"),
+    _saying("insufficient_balance", "Anthropic: platform.claude.com/docs/en/api/errors", "billing_error"),
+    _saying(
+        "insufficient_balance",
+        "Anthropic, with status 400: github.com/continuedev/continue/issues/5499, "
+        "github.com/anthropics/claude-code/issues/2127",
+        text=r"credit balance is too low|specified api usage limits",
+    ),
     _saying("insufficient_balance", "Alibaba: help.aliyun.com/en/model-studio/error-code", "arrearage"),
     _saying(
         # The same RESOURCE_EXHAUSTED as for a limit that ends with the minute.
@@ -102,7 +108,7 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         outweighs=True,
     ),
     # -- too busy, as a whole
-    _saying("overloaded", "Anthropic: docs.anthropic.com/en/api/errors", "overloaded_error"),
+    _saying("overloaded", "Anthropic: platform.claude.com/docs/en/api/errors", "overloaded_error"),
     _saying(
         "overloaded",
         "OpenAI: github.com/openai/codex/pull/11388, github.com/Wei-Shaw/sub2api/issues/6631",
@@ -128,7 +134,7 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         "OpenAI, Groq, OpenRouter: platform.openai.com/docs/guides/error-codes, console.groq.com/docs/rate-limits",
         "rate_limit_exceeded",
     ),
-    _saying("rate_limit", "Anthropic: docs.anthropic.com/en/api/errors", "rate_limit_error"),
+    _saying("rate_limit", "Anthropic: platform.claude.com/docs/en/api/errors", "rate_limit_error"),
     _saying("rate_limit", "Mistral: github.com/raycast/extensions/issues/31107", "rate_limited", "1300"),
     _saying(
         # Google says "check your plan and billing details" for a limit that ends with the minute.
@@ -171,6 +177,12 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         text=r"user location is not supported for the api use\.",
         statuses=_KEY_STATUSES,
     ),
+    _saying(
+        "auth_failed",
+        "Anthropic, with status 400: github.com/anthropics/claude-code/issues/19028",
+        text=r"organization has been disabled",
+        statuses=_KEY_STATUSES,
+    ),
     _saying("invalid_api_key", "Alibaba: help.aliyun.com/en/model-studio/error-code", "invalidapikey"),
     _saying(
         "invalid_api_key",
@@ -204,7 +216,13 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         text=r"maximum context length|context[ _](?:length|window|size)",
         statuses=_REQUEST_STATUSES | {403},
     ),
-    _saying("context_length_exceeded", "Anthropic: docs.anthropic.com/en/api/errors", "request_too_large"),
+    _saying("context_length_exceeded", "Anthropic: platform.claude.com/docs/en/api/errors", "request_too_large"),
+    _saying(
+        "context_length_exceeded",
+        "Anthropic: github.com/docker/docker-agent/issues/569",
+        text=r"exceed context limit",
+        statuses=_REQUEST_STATUSES,
+    ),
     _saying(
         "context_length_exceeded",
         "llama.cpp: github.com/ggml-org/llama.cpp (tools/server)",
@@ -301,7 +319,27 @@ SAYINGS: Final[tuple[Saying, ...]] = (
         r"|^budget \d+ is invalid|thinking budget .{0,60}is (?:invalid|not)",
         statuses=_MODEL_STATUSES,
     ),
+    _saying(
+        "unsupported_parameter",
+        "Anthropic: github.com/Metaculus/forecasting-tools/pull/308, "
+        "github.com/agenticloops-ai/agentic-ai-engineering/issues/43",
+        text=r"is deprecated for this model|does not support assistant message prefill",
+        statuses=_MODEL_STATUSES,
+    ),
+    _saying(
+        # Another vendor's thoughts, or none where there must be some: somebody else may take the conversation as it is.
+        "unsupported_parameter",
+        "Anthropic: github.com/anthropics/claude-code/issues/10627, github.com/lbjlaq/Antigravity-Manager/issues/139",
+        text=r"invalid `signature` in `thinking` block|must start with a thinking block",
+        statuses=_MODEL_STATUSES,
+    ),
     # -- no such model here
+    _saying(
+        "unsupported_model",
+        "Anthropic: github.com/mattermost/mattermost-plugin-agents/issues/257",
+        text=r"^model: \S+\s*$",
+        statuses=frozenset({404}),
+    ),
     _saying(
         "unsupported_model",
         "OpenAI, Groq: platform.openai.com/docs/guides/error-codes, console.groq.com/docs/errors",

@@ -17,7 +17,6 @@ from ._route import RouteCandidate
 from ._steps import Call
 
 CLEAN_UP_SECONDS: Final = 1.0
-BYTES_PER_TOKEN: Final = 4
 
 T = TypeVar("T")
 Attempt = Callable[[RouteCandidate], Awaitable[T]]
@@ -113,7 +112,7 @@ def estimated_tokens(body: Body) -> int:
     """
     if body.content_type != "application/json":
         return 0
-    data, tokens = body.data, len(body.encoded()) // BYTES_PER_TOKEN
+    data, tokens = body.data, body.estimated_tokens()
     allowed = data.get("max_completion_tokens") or data.get("max_tokens") or data.get("max_output_tokens")
     return tokens + allowed if isinstance(allowed, int) and allowed > 0 else tokens
 

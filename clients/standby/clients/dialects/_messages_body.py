@@ -86,6 +86,8 @@ def _of_thinking(asked: Conversation, claude: Claude) -> Iterator[tuple[str, str
             yield "reasoning", f"a budget of at least {MIN_BUDGET_TOKENS} tokens"
         elif most is not None and most <= max(budget or 0, MIN_BUDGET_TOKENS):
             yield "reasoning", "its tokens are among max_tokens, which must be more"
+        elif not _goes_on(asked):
+            yield "reasoning", "not between calls of tools that it began without thoughts of its own"
     if asked.temperature not in (None, 1):
         yield "temperature", "1 while it thinks"
     if asked.top_p is not None and asked.top_p < 0.95:
@@ -94,6 +96,15 @@ def _of_thinking(asked: Conversation, claude: Claude) -> Iterator[tuple[str, str
         yield "top_k", "not while it thinks"
     if asked.tool_choice is not None and asked.tool_choice.kind in ("required", "tool"):
         yield "tool_choice", "auto or none while it thinks"
+
+
+def _goes_on(asked: Conversation) -> bool:
+    """Whether a turn that waits for the results of tools begins with a thought, as it must on a budget."""
+    if not asked.messages or asked.messages[-1].role != "tool":
+        return True
+    calls = next((message for message in reversed(asked.messages) if message.role == "assistant"), None)
+    first = calls.parts[0] if calls is not None and calls.parts else None
+    return isinstance(first, Thinking) and bool(own(first.signature, VENDOR))
 
 
 def _of_parts(asked: Conversation) -> Iterator[tuple[str, str]]:
