@@ -154,7 +154,7 @@ async def test_mounted_in_another_application():
 async def test_other_streams_are_not_supported_yet():
     """501 for a request that asks for a stream where none is understood, and nobody is called."""
     async with serving({"primary": []}) as proxy:
-        response = await proxy.http.post("/v1/responses", json={**CHAT, "stream": True})
+        response = await proxy.http.post("/v1/embeddings", json={**CHAT, "stream": True})
     assert refused(response) == (501, "not_supported_yet", None)
     assert proxy.calls() == {"primary": 0}
 

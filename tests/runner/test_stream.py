@@ -301,12 +301,14 @@ async def test_the_partial_text_is_what_can_be_read_of_what_was_passed_on():
     odd = [b"{", b"[]", b"1", b"{}", b'{"choices": 1}', b'{"choices": [1]}', b'{"choices": [{"delta": "x"}]}']
     odd += [b'{"choices": [{"delta": {"content": ["x"]}}]}', b'{"choices": [{"delta": {"content": "Hi"}}]}']
     odd += [b'{"choices": [{"index": 1, "delta": {"content": "no"}}]}', b'{"choices": [{"text": "!"}]}']
+    odd += [b'{"type": "response.output_text.delta", "delta": " You."}', b'{"type": "response.output_text.delta"}']
+    odd += [b'{"type": "response.refusal.delta", "delta": "no"}']
     client = Scripted(b"".join(b"data: " + data + b"\n\n" for data in odd), CUT.error)
     with pytest.raises(StreamInterrupted) as caught:
         async with with_client(gateway({"a": []}), client).runner.stream(Request("chat", {})) as streamed:
             while await streamed.read():
                 pass
-    assert caught.value.partial == "Hi!"
+    assert caught.value.partial == "Hi! You."
 
 
 @pytest.mark.parametrize(("finished", "ending"), [(True, "answered"), (False, "interrupted")])

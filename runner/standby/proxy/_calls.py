@@ -40,7 +40,7 @@ JSON_ENDPOINTS: Final = (
     "moderations",
     "images/generations",
 )
-STREAMED_ENDPOINTS: Final = ("chat/completions", "completions")
+STREAMED_ENDPOINTS: Final = ("chat/completions", "completions", "responses")
 
 
 class Calls:

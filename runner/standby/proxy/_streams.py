@@ -1,12 +1,13 @@
 """A streamed answer: headers when there is content, then the provider's events as they come.
 
 Until there is content everything that fails is invisible to the caller but for the trail. After it a failure ends the
-stream with one error event and no ``[DONE]``: it is never ended as if it were complete. Sending waits for a caller that
-reads slowly, and nothing is read from the provider meanwhile.
+stream with one error event: it is never ended as if it were complete. What ends it, and what that event is like, follows
+from what its caller speaks. Sending waits for a caller that reads slowly, and nothing is read meanwhile.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -15,18 +16,21 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from standby.runner import Block, RunStream, StreamInterrupted
+from standby.runner import RunStream, StreamInterrupted
 
 from ._answers import error_content, record_headers
 from ._asked import path_of
 from ._refusals import Refusal
 
 DONE: Final = b"data: [DONE]\n\n"
+NAMED: Final = ("/v1/messages", "/v1/responses")
+"""Where events have names, and the last one of a stream that is complete says so itself."""
 STREAM_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+_NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 
 
 class EventStream(Response):
@@ -84,18 +88,41 @@ async def until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
 
 
 async def _pass_on(stream: RunStream, path: str, send: Send) -> None:
-    last: Block | None = None
+    last = b""
     try:
         while (block := await stream.read()) is not None:
-            last = block
-            await send(_part(block.raw))
+            last = block.raw
+            await send(_part(last))
     except StreamInterrupted as broken:
         refusal = Refusal(502, "upstream_error", "stream_interrupted", f"The stream broke: {broken.__cause__}")
-        event = orjson.dumps(error_content(path, refusal, stream.record.run_id))
-        await send(_part(b"data: " + event + b"\n\n", more=False))
+        event = break_of(path, refusal, stream.record.run_id, last)
+        await send(_part(event, more=False))
     else:
-        said_so = last is not None and last.raw.endswith(DONE)
+        said_so = path in NAMED or last.endswith(DONE)
         await send(_part(b"" if said_so else DONE, more=False))
+
+
+def break_of(path: str, refusal: Refusal, run_id: str, last: bytes) -> bytes:
+    """The event that ends a stream that broke, in the dialect of ``path``.
+
+    Args:
+        path: What was asked for.
+        refusal: What is wrong.
+        run_id: The run's id.
+        last: What was sent last: where events are numbered this one is the next.
+    """
+    content = error_content(path, refusal, run_id)
+    if path == "/v1/responses":
+        # As the reference has it, and as OpenAI's servers send it: its clients raise for what is under `error`.
+        flat = {key: content["error"][key] for key in ("code", "message", "param")}
+        content = {"type": "error", "sequence_number": _number_after(last), **flat, **content}
+    event = b"data: " + orjson.dumps(content) + b"\n\n"
+    return b"event: error\n" + event if path in NAMED else event
+
+
+def _number_after(last: bytes) -> int:
+    numbers = _NUMBER.findall(last)
+    return int(numbers[-1]) + 1 if numbers else 0
 
 
 def _part(content: bytes, *, more: bool = True) -> Message:

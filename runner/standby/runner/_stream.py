@@ -256,16 +256,23 @@ class RunStream:
 
 
 def text_of(block: Block) -> str:
-    """The text that the first choice of a chat or a completion says in these events."""
+    """The text that these events say: of chats and completions the first choice's."""
     return "".join(said for chunk in block.chunks() for said in _said(chunk))
 
 
 def _said(chunk: Chunk) -> Iterator[str]:
     # After the commit nobody has looked at what was passed on: it need not be what it should be.
     with suppress(orjson.JSONDecodeError, AttributeError, TypeError):
-        choices: list[dict[str, Any]] = chunk.data.get("choices") or []
+        data = chunk.data
+        if data.get("type") == "response.output_text.delta":
+            yield from _text(data.get("delta"))
+        choices: list[dict[str, Any]] = data.get("choices") or []
         for choice in choices:
             delta: dict[str, Any] = choice.get("delta") or {}
-            said: object = delta.get("content") or choice.get("text")
-            if choice.get("index", 0) == 0 and isinstance(said, str):
-                yield said
+            if choice.get("index", 0) == 0:
+                yield from _text(delta.get("content") or choice.get("text"))
+
+
+def _text(said: object) -> Iterator[str]:
+    if isinstance(said, str):
+        yield said
