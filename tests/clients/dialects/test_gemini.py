@@ -15,6 +15,7 @@ from standby.clients.dialects import (
     Choice,
     Conversation,
     Image,
+    Logprob,
     Message,
     NotAnAnswer,
     Reasoning,
@@ -334,6 +335,11 @@ def test_nothing_is_asked():
     assert written(asked(reasoning=Reasoning())) == {"contents": [{"role": "user", "parts": [{"text": "Hi."}]}]}
 
 
+def test_logprobs_of_the_chosen_alone():
+    """Where no alternatives are wanted their number is not sent."""
+    assert written(asked(logprobs=0))["generationConfig"] == {"responseLogprobs": True}
+
+
 def test_strict_calls_are_kept_to():
     """A choice of tools that keeps to their schemas by itself needs no other mode."""
     tools = (Tool("now", parameters={"type": "object"}, strict=True),)
@@ -436,6 +442,34 @@ def test_no_answer__event():
     for content in (b"[1]", b"{", b"1"):
         with pytest.raises(NotAnAnswer, match="no JSON object"):
             list(GEMINI.reader().read(Event(content, "message")))
+
+
+def candidate(*parts, **more):
+    return {"candidates": [{"content": {"parts": list(parts)}, "finishReason": "STOP", **more}]}
+
+
+def test_a_remark_is_no_block():
+    """What is remarked of a prompt that was answered all the same is no failure."""
+    data = candidate({"text": "Hi."}) | {"promptFeedback": {"blockReason": "OTHER"}}
+    assert GEMINI.read(data).choices[0].parts == (Text("Hi."),)
+
+
+def test_a_signed_thought_keeps_its_signature():
+    """The signature of a text is not that of the thought before it, if that has its own."""
+    data = candidate(
+        {"text": "Hm.", "thought": True, "thoughtSignature": "QQ=="}, {"text": "Hi.", "thoughtSignature": "Qg=="}
+    )
+    assert GEMINI.read(data).choices[0].parts == (
+        Thinking("Hm.", "gemini:QQ=="),
+        Thinking("", "gemini:Qg=="),
+        Text("Hi."),
+    )
+
+
+def test_a_certain_token():
+    """A logarithm of 0 is left out, as protobuf leaves out what is nothing."""
+    data = candidate({"text": "Hi."}, logprobsResult={"chosenCandidates": [{"token": "Hi."}]})
+    assert GEMINI.read(data).choices[0].logprobs == (Logprob("Hi.", 0.0),)
 
 
 def test_a_reason_is_told_once():
