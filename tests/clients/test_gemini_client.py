@@ -13,10 +13,11 @@ from standby.clients import (
     ProviderClient,
     Request,
     StreamingClient,
+    Usage,
     client_maker,
 )
 from standby.clients.dialects import Answer, Choice, Text
-from tests.vendors.gemini import body_of, stream_of
+from tests.vendors.gemini import body_of, error_of, stream_of, token_count_of
 
 pytestmark = pytest.mark.anyio
 
@@ -249,6 +250,63 @@ async def test_other_endpoints(google):
     with pytest.raises(ClientError, match="embeddings") as caught:
         await client.send(Request("gemini-3-flash-preview", {"input": "Hi."}, "embeddings"))
     assert (caught.value.code, len(google.asked)) == ("unsupported_parameter", 0)
+
+
+def count(**fields):
+    asked = {"model": "chat", "system": "Be kind.", "messages": [{"role": "user", "content": "Hi."}], **fields}
+    return Request("gemini-3-flash-preview", asked, "messages/count_tokens")
+
+
+ASKED = {
+    "contents": [{"role": "user", "parts": [{"text": "Hi."}]}],
+    "systemInstruction": {"parts": [{"text": "Be kind."}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({}, {"generateContentRequest": {"model": "models/gemini-3-flash-preview"} | ASKED}),
+        ({"project": "my-project", "location": "global"}, ASKED),
+        ({"base_url": "https://aiplatform.googleapis.com/v1/publishers/google"}, ASKED),
+    ],
+)
+async def test_count_tokens(settings, sent):
+    """Google counts what a request to Messages would ask, each API in its own form; nothing is used for it."""
+    asked = []
+
+    def answer(call):
+        asked.append(call)
+        return httpx.Response(200, json=token_count_of(31))
+
+    client = client_of(answer, api_key=SecretStr(KEY), **settings)
+    response = await client.send(count())
+    assert asked[0].url.path.endswith("/models/gemini-3-flash-preview:countTokens")
+    body = json.loads(asked[0].content)
+    bound = body.get("generateContentRequest", body).pop("generationConfig")
+    assert (body, bound) == (sent, {"maxOutputTokens": 1})
+    assert (response.data, response.content, response.usage) == ({"input_tokens": 31}, b'{"input_tokens":31}', Usage())
+
+
+async def test_count_tokens__failed(google):
+    """What is no count, or a failure, is told as such; what cannot be asked is refused before anything is sent."""
+    answers = [httpx.Response(200, json={"totalTokens": "many"}), httpx.Response(429, json=error_of(429, "Slow down."))]
+    client = client_of(lambda _: answers.pop(0), api_key=SecretStr(KEY))
+    for code in ("invalid_response", "rate_limit"):
+        with pytest.raises(ClientError) as caught:
+            await client.send(count())
+        assert caught.value.code == code
+    silent = client_of(google, api_key=SecretStr(KEY))
+    for asked, code in (
+        (count(messages="Hi."), "bad_request"),
+        (count(top_k=1, metadata={"user_id": "a"}), "unsupported_parameter"),
+    ):
+        with pytest.raises(ClientError) as caught:
+            await silent.send(asked)
+        assert caught.value.code == code
+    with pytest.raises(ClientError) as caught:
+        await silent.send(Request("gemini-3-flash-preview", b"[]", "messages/count_tokens"))
+    assert (caught.value.code, google.asked) == ("bad_request", [])
 
 
 async def test_from_settings(google):

@@ -104,6 +104,36 @@ def failed_answer(answer: HttpAnswer, *, now: float, scrub: Scrub) -> ClientErro
     return _failure(error, answer.status, answer.headers, data, now=now, scrub=scrub)
 
 
+def success(answer: HttpAnswer, *, now: float, scrub: Scrub) -> Mapping[str, Any]:
+    """The JSON object that a whole answer is.
+
+    Args:
+        answer: The answer.
+        now: The time, in seconds since the epoch.
+        scrub: Takes secrets out of a text.
+
+    Raises:
+        ClientError: For an answer whose status is no success, that is no JSON object, or that tells of an error.
+    """
+    status, headers = answer.status, answer.headers
+    if not 200 <= status < 300:
+        raise failed_answer(answer, now=now, scrub=scrub)
+    try:
+        data: object = orjson.loads(answer.content)
+    except orjson.JSONDecodeError as error:
+        found = f"{len(answer.content)} bytes of {headers.get('content-type', 'unknown type')[:100]}"
+        raise unusable("invalid_response", f"the answer is not JSON: {found}", status, headers) from error
+    first = cast("list[object]", data)[0] if isinstance(data, list) and data else None
+    if isinstance(first, dict) and "error" in first:
+        data = cast("object", first)  # so Google answers a failed call where a stream was asked for
+    if not isinstance(data, dict):
+        raise unusable("invalid_response", "the answer is not a JSON object", status, headers)
+    body = cast("dict[str, Any]", data)
+    if (failure := error_inside(status, headers, body, now=now, scrub=scrub)) is not None:
+        raise failure
+    return body
+
+
 def error_inside(
     status: int, headers: Mapping[str, str], data: Mapping[str, Any], *, now: float, scrub: Scrub
 ) -> ClientError | None:

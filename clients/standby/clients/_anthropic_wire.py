@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, cast
 
-import orjson
-
-from ._answers import Scrub, error_inside, failed_answer, unusable
+from ._answers import Scrub, success, unusable
 from ._body import Body, InvalidBody
 from ._http_answer import HttpAnswer, request_id_of
 from ._openai_wire import added, objects, refused
@@ -89,7 +87,7 @@ def answered(answer: HttpAnswer, dropped: tuple[str, ...], *, now: float, scrub:
     Raises:
         ClientError: For an answer that is a failure, or none at all.
     """
-    body = _body(answer, now=now, scrub=scrub)
+    body = success(answer, now=now, scrub=scrub)
     content = objects(body.get("content"))
     if content is None:
         raise unusable("invalid_response", "the answer has no content", answer.status, answer.headers)
@@ -106,25 +104,10 @@ def counted(answer: HttpAnswer, dropped: tuple[str, ...], *, now: float, scrub: 
     Raises:
         ClientError: For an answer that is a failure, or none at all.
     """
-    body = _body(answer, now=now, scrub=scrub)
+    body = success(answer, now=now, scrub=scrub)
     if not isinstance(body.get("input_tokens"), int):
         raise unusable("invalid_response", "the answer has no input_tokens", answer.status, answer.headers)
     return _response(answer, body, Usage(), dropped)
-
-
-def _body(answer: HttpAnswer, *, now: float, scrub: Scrub) -> Mapping[str, Any]:
-    if not 200 <= answer.status < 300:
-        raise failed_answer(answer, now=now, scrub=scrub)
-    try:
-        data: object = orjson.loads(answer.content)
-    except orjson.JSONDecodeError:
-        data = None
-    if not isinstance(data, dict):
-        raise unusable("invalid_response", "the answer is not a JSON object", answer.status, answer.headers)
-    body = cast("dict[str, Any]", data)
-    if (failure := error_inside(answer.status, answer.headers, body, now=now, scrub=scrub)) is not None:
-        raise failure
-    return body
 
 
 def _response(answer: HttpAnswer, body: Mapping[str, Any], usage: Usage | None, dropped: tuple[str, ...]) -> Response:

@@ -1,7 +1,8 @@
 """Google's Gemini, at the Gemini API or at Vertex AI. What is said there, `dialects/_gemini.py` knows.
 
 Sources: ai.google.dev/api, cloud.google.com/vertex-ai/generative-ai/docs/learn/locations,
-cloud.google.com/vertex-ai/generative-ai/docs/start/express-mode/overview.
+cloud.google.com/vertex-ai/generative-ai/docs/start/express-mode/overview,
+ai.google.dev/api/tokens, cloud.google.com/vertex-ai/generative-ai/docs/model-reference/count-tokens.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 
+import orjson
 from pydantic import SecretStr
 
+from ._answers import Scrub, success, unusable
+from ._breaks import StreamedAnswer
 from ._client import Call, HttpClient, checked_base_url
+from ._counting import COUNT_TOKENS, as_messages
 from ._errors import ClientError
 from ._http import Host, Sealed, seal
+from ._http_answer import HttpAnswer, request_id_of
 from ._pool import HttpPool
-from ._protocols import Request
+from ._protocols import Request, Response, Usage
 from ._registry import ClientSettings
 from ._token import Token, token_of
 from ._translation import translated
@@ -27,6 +33,7 @@ __all__ = ["GEMINI_BASE_URL", "GeminiClient"]
 
 GEMINI_BASE_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 
+_COUNTED_ON_VERTEX: Final = ("contents", "systemInstruction", "tools", "generationConfig")
 _MULTI_REGIONS: Final = frozenset({"us", "eu"})
 _MODEL: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.@/-]{1,500}")
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
@@ -37,6 +44,8 @@ class GeminiClient(HttpClient):
 
     It takes what callers of OpenAI's chat completions and Responses and of Anthropic's Messages say, and translates it.
     """
+
+    counts_tokens: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -87,6 +96,7 @@ class GeminiClient(HttpClient):
         self._sealed_for_streams = seal(self._headers_for_streams)
         self._token = token
         self._base_url, self._models = _place(base_url, project, location)
+        self._on_vertex = project is not None or self._base_url.endswith("/publishers/google")
 
     def prepared(self, request: Request, *, stream: bool) -> tuple[str, Call]:
         """Where the request goes, and as what.
@@ -94,6 +104,8 @@ class GeminiClient(HttpClient):
         Raises:
             ClientError: It cannot be sent.
         """
+        if request.endpoint == COUNT_TOKENS and not stream:
+            return f"{self._url_of(request.model)}:countTokens", self._counting(request)
         call = translated(request, GEMINI, stream=stream)
         return self._url_of(request.model) + (":streamGenerateContent?alt=sse" if stream else ":generateContent"), call
 
@@ -111,6 +123,17 @@ class GeminiClient(HttpClient):
         except ValueError as error:  # it is not quoted
             raise ClientError("auth_failed", f"the token: {error}", scope="credential", work="not_sent") from None
 
+    def _counting(self, request: Request) -> CountCall:
+        """A count of what a request to Messages would ask; the Gemini API wants it whole, Vertex AI parts of it."""
+        call = translated(as_messages(request), GEMINI, stream=False)
+        asked: dict[str, Any] = orjson.loads(call.content)
+        if self._on_vertex:
+            body: dict[str, Any] = {key: asked[key] for key in _COUNTED_ON_VERTEX if key in asked}
+        else:
+            model = request.model if "/" in request.model else f"models/{request.model}"
+            body = {"generateContentRequest": {"model": model, **asked}}
+        return CountCall(orjson.dumps(body), call.dropped)
+
     def __repr__(self) -> str:
         return f"GeminiClient({self._base_url!r})"
 
@@ -119,6 +142,27 @@ class GeminiClient(HttpClient):
             message = f"not a name of a model: {model[:100]!r}"
             raise ClientError("unsupported_model", message, work="not_sent")
         return f"{self._base_url}/{model}" if "/" in model else f"{self._base_url}/{self._models}/{model}"
+
+
+class CountCall(NamedTuple):
+    """A call that counts tokens, for a caller of Anthropic's dialect."""
+
+    content: bytes
+    dropped: tuple[str, ...]
+
+    def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
+        """The count as a value, nothing was used for it; `ClientError` for an answer that is a failure, or no count."""
+        tokens = success(answer, now=now, scrub=scrub).get("totalTokens", 0)  # 0 is left out
+        if not isinstance(tokens, int):
+            raise unusable("invalid_response", "totalTokens is no number", answer.status, answer.headers)
+        counted = {"input_tokens": tokens}
+        request_id = request_id_of(answer.headers)
+        content = orjson.dumps(counted)
+        return Response(answer.status, answer.headers, content, counted, Usage(), request_id, self.dropped)
+
+    def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> NoReturn:
+        """It was not asked for."""
+        raise NotImplementedError
 
 
 def _place(base_url: str | None, project: str | None, location: str | None) -> tuple[str, str]:

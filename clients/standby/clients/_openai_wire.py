@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from ._answers import Scrub, error_inside, failed_answer, unusable
+from ._answers import Scrub, success, unusable
 from ._body import Body, InvalidBody
 from ._errors import ClientError
 from ._http_answer import HttpAnswer, request_id_of
@@ -123,19 +123,7 @@ def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub) -> 
         ClientError: For an answer that is a failure, or none at all.
     """
     status, headers = answer.status, answer.headers
-    if not 200 <= status < 300:
-        raise failed_answer(answer, now=now, scrub=scrub)
-    try:
-        data: object = orjson.loads(answer.content)
-    except orjson.JSONDecodeError as error:
-        found = f"{len(answer.content)} bytes of {headers.get('content-type', 'unknown type')[:100]}"
-        raise unusable("invalid_response", f"the answer is not JSON: {found}", status, headers) from error
-    if not isinstance(data, dict):
-        raise unusable("invalid_response", "the answer is not a JSON object", status, headers)
-    body = cast("dict[str, Any]", data)
-    failure = error_inside(status, headers, body, now=now, scrub=scrub)
-    if failure is not None:
-        raise failure
+    body = success(answer, now=now, scrub=scrub)
     promise = next((promise for ending, promise in _PROMISES.items() if endpoint.strip("/").endswith(ending)), None)
     problem = promise(body) if promise is not None else None
     if problem is not None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 import orjson
 
-from ._answers import Scrub, error_inside, failed_answer, unusable
+from ._answers import Scrub, error_inside, success, unusable
 from ._body import Body, InvalidBody
 from ._breaks import MAX_SILENT_BYTES, StreamedAnswer, broken, drain
 from ._errors import ClientError
@@ -69,13 +69,7 @@ class Translation:
             ClientError: For an answer that is a failure, or none at all.
         """
         status, headers = answer.status, answer.headers
-        if not 200 <= status < 300:
-            raise failed_answer(answer, now=now, scrub=scrub)
-        data = _object(answer.content)
-        if data is None:
-            raise unusable("invalid_response", "the answer is not a JSON object", status, headers)
-        if (failure := error_inside(status, headers, data, now=now, scrub=scrub)) is not None:
-            raise failure
+        data = success(answer, now=now, scrub=scrub)
         try:
             said = self._wire.read(data)
         except NotAnAnswer as error:
@@ -315,6 +309,4 @@ def _object(content: bytes) -> Mapping[str, Any] | None:
         data: object = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(data, list) and data:
-        data = cast("list[object]", data)[0]  # so Google answers a failed call where a stream was asked for
     return cast("dict[str, Any]", data) if isinstance(data, dict) else None
