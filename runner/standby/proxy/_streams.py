@@ -1,8 +1,8 @@
 """A streamed answer: headers when there is content, then the provider's events as they come.
 
 Until there is content everything that fails is invisible to the caller but for the trail. After it a failure ends the
-stream with one error event: it is never ended as if it were complete. What ends it, and what that event is like, follows
-from what its caller speaks. Sending waits for a caller that reads slowly, and nothing is read meanwhile.
+stream with one error event: it is never ended as if it were complete. What ends it, and what that event is like, is
+a matter of what its caller speaks. Sending waits for a caller that reads slowly, and nothing is read meanwhile.
 """
 
 from __future__ import annotations
