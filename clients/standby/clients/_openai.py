@@ -19,12 +19,16 @@ from ._client import Call, HttpClient, checked_base_url
 from ._http import Host, Sealed, seal
 from ._http_answer import HttpAnswer
 from ._openai_audio import audio_call
+from ._openai_fit import fitted_request
 from ._openai_responses import ResponsesStream
 from ._openai_stream import OpenAIStream
 from ._openai_wire import answered, refused, written, written_as_stream
 from ._pool import HttpPool
 from ._protocols import AUDIO, Request, Response
 from ._registry import ClientSettings
+from ._translation import translated
+from .dialects._chat import Chat
+from .dialects._chat_server import OPENAI, Server
 
 __all__ = ["OPENAI_BASE_URL", "OpenAIClient"]
 
@@ -32,6 +36,7 @@ OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 
 _ENDPOINT: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.:~/-]{1,500}")
 _MAX_ENDPOINTS: Final = 64
+_CHAT: Final = "chat/completions"
 
 
 class OpenAIClient(HttpClient):
@@ -39,7 +44,8 @@ class OpenAIClient(HttpClient):
 
     It takes any JSON endpoint: what is promised of ``chat/completions``, ``completions``, ``embeddings``,
     ``responses``, ``moderations`` and ``images/...`` is checked; of others, that the answer is a JSON object. Of
-    ``audio/...`` it takes forms, and answers with sound or plain text.
+    ``audio/...`` it takes forms, and answers with sound or plain text. What is asked in Anthropic's Messages, and in
+    OpenAI's Responses where the server has none, is translated into chat completions.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class OpenAIClient(HttpClient):
         http: HttpPool | Host | None = None,
         connect_seconds: float | None = None,
         streams_may_end_without_finish: bool = False,
+        server: Server = OPENAI,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare a client; nothing is opened before the first call.
@@ -62,6 +69,7 @@ class OpenAIClient(HttpClient):
             http: A pool to share, or the host's own `httpx.AsyncClient`; what is handed in stays open.
             connect_seconds: How long to wait for a connection; the pool's own where it is missing.
             streams_may_end_without_finish: For servers that send neither a finish reason nor ``[DONE]``.
+            server: What the server does otherwise than OpenAI's own.
             clock: Seconds since the epoch: the times in answers are compared with it.
 
         Raises:
@@ -74,13 +82,18 @@ class OpenAIClient(HttpClient):
             "content-type": "application/json",
             "user-agent": "standby",
         }
-        self._sealed = seal({**own, **(headers or {})}, bearer=api_key)
+        self._headers: Mapping[str, str | SecretStr] = {**own, **(headers or {})}
+        self._sealed = seal(self._headers, bearer=api_key)
         # Compressed events would come in the compressor's pieces, and not as they are said.
         streaming = {"accept": "text/event-stream", "accept-encoding": "identity"}
-        self._sealed_for_streams = seal({**own, **streaming, **(headers or {})}, bearer=api_key)
+        self._headers_for_streams: Mapping[str, str | SecretStr] = {**own, **streaming, **(headers or {})}
+        self._sealed_for_streams = seal(self._headers_for_streams, bearer=api_key)
         self._streams_may_end_without_finish = streams_may_end_without_finish
         self._base_url = checked_base_url(base_url)
         self._urls: dict[str, str] = {}
+        self._server = server
+        self._translated = frozenset({"messages"} if server.responses else {"messages", "responses"})
+        self._chat = Chat(server, may_end_without_finish=streams_may_end_without_finish)
 
     def prepared(self, request: Request, *, stream: bool) -> tuple[str, Call]:
         """Where the request goes, and as what.
@@ -88,15 +101,19 @@ class OpenAIClient(HttpClient):
         Raises:
             ClientError: It cannot be sent.
         """
-        url = self._urls.get(request.endpoint) or self._url_of(request.endpoint)
+        if (url := self._urls.get(request.endpoint)) is None:
+            if request.endpoint.strip("/").partition("/")[0] in self._translated:
+                return self._url_of(_CHAT), translated(request, self._chat, stream=stream)
+            url = self._url_of(request.endpoint)
         if request.endpoint.startswith(AUDIO):
             return url, audio_call(request, stream=stream)
+        request, dropped = fitted_request(request, self._server)
         if not stream:
-            return url, PlainCall(request.endpoint, written(request))
+            return url, PlainCall(request.endpoint, written(request), dropped)
         asked = written_as_stream(request)
         if request.endpoint.strip("/") == "responses":
-            return url, StreamedResponses(request.endpoint, asked.content)
-        return url, StreamedCall(*asked, request.endpoint, self._streams_may_end_without_finish)
+            return url, StreamedResponses(request.endpoint, asked.content, dropped)
+        return url, StreamedCall(*asked, request.endpoint, self._streams_may_end_without_finish, dropped)
 
     async def sealed(self, url: str, content: bytes, *, stream: bool) -> Sealed:  # noqa: ARG002 - a key signs nothing
         """The headers of one call, its key among them."""
@@ -132,10 +149,11 @@ class PlainCall(NamedTuple):
 
     endpoint: str
     content: bytes
+    dropped: tuple[str, ...] = ()
 
     def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
         """The answer as a value; `ClientError` for one that is a failure, or none."""
-        return answered(self.endpoint, answer, now=now, scrub=scrub)
+        return answered(self.endpoint, answer, now=now, scrub=scrub, dropped=self.dropped)
 
     def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> NoReturn:
         """It was not asked for."""
@@ -150,10 +168,11 @@ class StreamedCall(NamedTuple):
     hide_usage: bool
     endpoint: str
     may_end_without_finish: bool
+    dropped: tuple[str, ...] = ()
 
     def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
         """The whole answer that came instead."""
-        return answered(self.endpoint, answer, now=now, scrub=scrub)
+        return answered(self.endpoint, answer, now=now, scrub=scrub, dropped=self.dropped)
 
     def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> OpenAIStream:
         """The stream that an answer is."""
@@ -164,6 +183,7 @@ class StreamedCall(NamedTuple):
             may_end_without_finish=self.may_end_without_finish,
             now=now,
             scrub=scrub,
+            dropped=self.dropped,
         )
 
 
@@ -172,11 +192,12 @@ class StreamedResponses(NamedTuple):
 
     endpoint: str
     content: bytes
+    dropped: tuple[str, ...]
 
     def answered(self, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
         """The whole answer that came instead."""
-        return answered(self.endpoint, answer, now=now, scrub=scrub)
+        return answered(self.endpoint, answer, now=now, scrub=scrub, dropped=self.dropped)
 
     def begun(self, answer: StreamedAnswer, *, now: float, scrub: Scrub) -> ResponsesStream:
         """The stream that an answer is."""
-        return ResponsesStream(answer, now=now, scrub=scrub)
+        return ResponsesStream(answer, now=now, scrub=scrub, dropped=self.dropped)

@@ -110,7 +110,7 @@ def refused(code: str, message: str, status: int = 0) -> ClientError:
 # -- wire -> values ----------------------------------------------------------------------------------------------
 
 
-def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub) -> Response:
+def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub, dropped: tuple[str, ...] = ()) -> Response:
     """The answer as a value.
 
     Args:
@@ -118,6 +118,7 @@ def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub) -> 
         answer: The answer.
         now: The time, in seconds since the epoch.
         scrub: Takes secrets out of a text.
+        dropped: What was left out of the request.
 
     Raises:
         ClientError: For an answer that is a failure, or none at all.
@@ -129,7 +130,8 @@ def answered(endpoint: str, answer: HttpAnswer, *, now: float, scrub: Scrub) -> 
     if problem is not None:
         code = "empty_response" if problem is _EMPTY else "invalid_response"
         raise unusable(code, problem, status, headers)
-    return Response(status, headers, answer.content, body, usage_of(body.get("usage")), request_id_of(headers))
+    usage = usage_of(body.get("usage"))
+    return Response(status, headers, answer.content, body, usage, request_id_of(headers), dropped)
 
 
 _EMPTY: Final = "the answer is complete and has nothing in it"

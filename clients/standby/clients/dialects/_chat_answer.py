@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from standby.clients._openai_wire import objects, usage_of
@@ -17,6 +18,7 @@ from ._chat_parts import (
 )
 from ._protocols import NotAnAnswer
 from ._reading import as_object, as_objects, as_text
+from ._signatures import marked
 from ._values import Answer, Choice, Finish, Logprob, Refusal, Text, Thinking, ToolCall
 
 __all__ = [
@@ -57,8 +59,12 @@ _ID: Final = "chatcmpl-"
 # -- read --------------------------------------------------------------------------------------------------------
 
 
-def answer_of(data: Mapping[str, Any]) -> Answer:
+def answer_of(data: Mapping[str, Any], signer: str = "") -> Answer:
     """A whole answer.
+
+    Args:
+        data: Its body.
+        signer: Whose its signatures are, so that they are known again; empty where they are to bear no name.
 
     Raises:
         NotAnAnswer: It is none.
@@ -70,32 +76,33 @@ def answer_of(data: Mapping[str, Any]) -> Answer:
     return Answer(
         as_text(data.get("id")),
         as_text(data.get("model")),
-        tuple(map(_choice, choices)),
+        tuple(_choice(choice, signer) for choice in choices),
         usage_of(data.get("usage")),
         created if isinstance(created, int) else 0,
     )
 
 
-def _choice(choice: Mapping[str, Any]) -> Choice:
+def _choice(choice: Mapping[str, Any], signer: str) -> Choice:
     message = as_object(choice.get("message"))
     if not message:
         raise NotAnAnswer("a choice of the answer has no message")
     refusal = as_text(message.get("refusal"))
     calls = tuple(_calls(message))
     refused = (Refusal(refusal),) if refusal else ()
-    parts = (*thought_in(message), *said_in(message.get("content")), *refused, *calls)
+    parts = (*thought_in(message, signer), *said_in(message.get("content")), *refused, *calls)
     finish, sequence = finish_of(choice, refused=bool(refused), called=bool(calls))
     return Choice(parts, finish, sequence, logprobs_of(choice.get("logprobs")))
 
 
-def thought_in(message: Mapping[str, Any]) -> tuple[Thinking, ...]:
+def thought_in(message: Mapping[str, Any], signer: str) -> tuple[Thinking, ...]:
     """What was thought, wherever servers put it."""
     texts = (message.get(key) for key in ("reasoning_content", "reasoning", "thinking"))
     content = as_objects(message.get("content"))
     # Mistral thinks in parts of the content: docs.mistral.ai/capabilities/reasoning
     parts = [part["thinking"] for part in content if part.get("type") == "thinking" and "thinking" in part]
     thought = "".join(each.text for part in parts for each in said_in(part))
-    return thoughts_of(message.get("reasoning_details"), next((text for text in texts if text), thought))
+    found = thoughts_of(message.get("reasoning_details"), next((text for text in texts if text), thought))
+    return tuple(replace(each, signature=marked(each.signature, signer)) for each in found) if signer else found
 
 
 def said_in(content: object) -> Iterator[Text]:

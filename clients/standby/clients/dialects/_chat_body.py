@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ._chat_parts import content_of, written_call, written_mark, written_thoughts
+from ._effort import effort_of
 from ._values import (
     Conversation,
     Message,
@@ -28,11 +29,18 @@ _UNCHANGED: Final = (
 """What the values call as it is called here."""
 
 
-def body_of(conversation: Conversation, model: str, *, stream: bool) -> dict[str, Any]:
-    """The body, with all that is asked; what OpenAI has no place for in the forms that others have given it."""
+def body_of(conversation: Conversation, model: str, *, stream: bool, in_full: bool = True) -> dict[str, Any]:
+    """The body, with all that is asked; what OpenAI has no place for in the forms that others have given it.
+
+    Args:
+        conversation: What is asked.
+        model: The server's name of the model.
+        stream: Whether the answer is to come as a stream.
+        in_full: Whether all that is known of thoughts is told, as OpenRouter has it; else words and an effort.
+    """
     asked: dict[str, Any] = {
         "model": model,
-        "messages": [written for message in conversation.messages for written in _messages(message)],
+        "messages": [written for message in conversation.messages for written in _messages(message, in_full=in_full)],
         "tools": [_tool(tool) for tool in conversation.tools],
         "tool_choice": _tool_choice(conversation.tool_choice),
         "response_format": _response_format(conversation.response_format),
@@ -40,14 +48,14 @@ def body_of(conversation: Conversation, model: str, *, stream: bool) -> dict[str
         "max_completion_tokens": conversation.max_tokens,
         **{name: getattr(conversation, name) for name in _UNCHANGED},
         **_logprobs(conversation.logprobs),
-        **_reasoning(conversation.reasoning),
+        **_reasoning(conversation.reasoning, in_full=in_full),
     }
     if stream:
         asked |= {"stream": True, "stream_options": {"include_usage": True}}
     return {key: value for key, value in asked.items() if value is not None and value != []}
 
 
-def _messages(message: Message) -> Iterator[dict[str, Any]]:
+def _messages(message: Message, *, in_full: bool) -> Iterator[dict[str, Any]]:
     """A turn; of the results of tools each is a message."""
     if message.role == "tool":
         for part in message.parts:
@@ -58,13 +66,13 @@ def _messages(message: Message) -> Iterator[dict[str, Any]]:
     if message.name:
         body["name"] = message.name
     if message.role == "assistant":
-        body |= _assistant(message)
+        body |= _assistant(message, in_full=in_full)
     else:
         body["content"] = content_of(message.parts)
     yield body
 
 
-def _assistant(message: Message) -> dict[str, Any]:
+def _assistant(message: Message, *, in_full: bool) -> dict[str, Any]:
     thoughts = [part for part in message.parts if isinstance(part, Thinking)]
     calls = [part for part in message.parts if isinstance(part, ToolCall)]
     content = content_of(part for part in message.parts if not isinstance(part, Refusal))
@@ -72,8 +80,10 @@ def _assistant(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = {"content": content or (None if calls or refusal else "")}
     if refusal:
         body["refusal"] = refusal
-    if thoughts:
+    if thoughts and in_full:
         body["reasoning_details"] = written_thoughts(thoughts)
+    elif thoughts:
+        body["reasoning_content"] = "".join(each.text for each in thoughts)
     if calls:
         body["tool_calls"] = [written_call(call) for call in calls]
     return body
@@ -120,11 +130,12 @@ def _logprobs(alternatives: int | None) -> dict[str, Any]:
     return {"logprobs": True, **({"top_logprobs": alternatives} if alternatives else {})}
 
 
-def _reasoning(wanted: Reasoning | None) -> dict[str, Any]:
+def _reasoning(wanted: Reasoning | None, *, in_full: bool) -> dict[str, Any]:
+    """How much to think: all that was said of it as OpenRouter has it, else an effort."""
     if wanted is None:
         return {}
-    if wanted.budget_tokens is None and wanted.shown is None:
-        return {"reasoning_effort": wanted.effort or None}
+    if not in_full:
+        return {"reasoning_effort": effort_of(wanted) or None}
     exclude = None if wanted.shown is None else not wanted.shown
     more = {"effort": wanted.effort or None, "max_tokens": wanted.budget_tokens, "exclude": exclude}
     return {"reasoning": {key: value for key, value in more.items() if value is not None}}

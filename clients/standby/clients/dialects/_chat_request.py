@@ -47,6 +47,7 @@ _NOTHING: Final[Mapping[str, tuple[object, ...]]] = {
     "n": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
+    "tool_choice": ("auto",),
     "parallel_tool_calls": (True,),
     "response_format": ({"type": "text"},),
     "verbosity": ("medium",),
@@ -224,7 +225,7 @@ def _tools(asked: Fields, extra: dict[str, Any]) -> Iterator[Tool]:
 
 def _tool_choice(asked: Fields, extra: dict[str, Any], *, has_tools: bool) -> ToolChoice | None:
     choice = asked.take("tool_choice")
-    if choice is None or choice == ("auto" if has_tools else "none"):
+    if choice is None or (choice == "none" and not has_tools):
         return None
     if isinstance(choice, str) and choice in _CHOICES:
         return ToolChoice(_CHOICES[choice])

@@ -61,12 +61,16 @@ class _Heard:
 class ChatReader:
     """Reads one stream.
 
+    Args:
+        signer: Whose its signatures are; empty where they are to bear no name.
+
     Attributes:
         done: Whether ``[DONE]`` came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signer: str = "") -> None:
         self.done = False
+        self._signer = signer
         self._begun = False
         self._choices: dict[int, _Heard] = {}
 
@@ -98,7 +102,9 @@ class ChatReader:
         told = choice.get("index")
         index = told if isinstance(told, int) else 0
         heard = self._choices.setdefault(index, _Heard())
-        yield from _said(as_object(choice.get("delta")), choice, index, heard)
+        delta = as_object(choice.get("delta"))
+        yield from _thought_in(delta, self._signer, index)
+        yield from _said(delta, choice, index, heard)
         if choice.get("finish_reason") and not heard.finished:
             heard.finished = True
             finish, sequence = finish_of(choice, refused=heard.refused, called=bool(heard.calls))
@@ -120,12 +126,15 @@ def _begun(chunk: Mapping[str, Any]) -> Begun:
     return Begun(as_text(chunk.get("id")), as_text(chunk.get("model")), created if isinstance(created, int) else 0)
 
 
-def _said(delta: Mapping[str, Any], choice: Mapping[str, Any], index: int, heard: _Heard) -> Iterator[Delta]:
-    for thought in thought_in(delta):
+def _thought_in(delta: Mapping[str, Any], signer: str, index: int) -> Iterator[Delta]:
+    for thought in thought_in(delta, signer):
         if thought.text:
             yield ThinkingDelta(thought.text, index)
         if thought.signature:
             yield SignatureDelta(thought.signature, thought.redacted, index)
+
+
+def _said(delta: Mapping[str, Any], choice: Mapping[str, Any], index: int, heard: _Heard) -> Iterator[Delta]:
     for said in said_in(delta.get("content")):
         yield TextDelta(said.text, index)
     if refusal := as_text(delta.get("refusal")):
