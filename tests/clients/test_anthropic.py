@@ -7,7 +7,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from standby.clients import AnthropicClient, ClientSettings, Request, Usage, client_maker
+from standby.clients import AnthropicClient, ClientError, ClientSettings, Request, Usage, client_maker
 from tests.clients.anthropic_streams import KEY, WHOLE, client_of, failure, provider, request
 from tests.clients.openai_streams import heard
 
@@ -60,6 +60,50 @@ async def test_the_key_is_in_no_error(router, client):
     router.post("/messages").respond(401, json=said)
     error = await failure(client)
     assert KEY not in f"{error!r} {error} {error.vendor}"
+
+
+def thought(signature, text="Hm."):
+    return {"type": "thinking", "thinking": text, "signature": signature}
+
+
+OTHERS = [
+    thought("gemini:QQ=="),
+    thought("gemini:Qg==", ""),
+    {"type": "redacted_thinking", "data": "other:QQ=="},
+]
+
+
+@pytest.mark.parametrize("endpoint", ["messages", "messages/count_tokens"])
+async def test_others_thoughts_are_left_out(router, client, endpoint):
+    """A conversation that another vendor had a part in goes on: its signed thoughts are left out, and that is told."""
+    route = router.post(f"/{endpoint}").respond(json=message(TEXT) | {"input_tokens": 7})
+    mine = [thought("QQ=="), thought(""), {"type": "redacted_thinking", "data": "Qg=="}, TEXT]
+    turns = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "content": [*OTHERS, *mine]},
+        {"role": "assistant", "content": OTHERS},
+        {"role": "user", "content": [TEXT]},
+    ]
+    asked = {"model": "chat", "max_tokens": 9, "messages": turns}
+    with pytest.raises(ClientError, match="thinking") as caught:
+        await client.send(request(asked, endpoint))
+    assert (caught.value.code, route.called) == ("unsupported_parameter", False)
+    answer = await client.send(request(asked, endpoint, drop=("thinking", "cache")))
+    assert answer.dropped == ("thinking",)
+    sent = orjson.loads(route.calls.last.request.content)
+    assert sent["messages"] == [turns[0], {"role": "assistant", "content": mine}, turns[3]]
+
+
+async def test_its_own_thoughts_are_passed_on(router, client):
+    """Byte by byte, as all is; what only looks like another's in a text is no thought."""
+    route = router.post("/messages").respond(json=message(TEXT))
+    said = {
+        "role": "assistant",
+        "content": [thought("QQ=="), {"type": "text", "text": '"thinking" "signature": "a:b"'}],
+    }
+    body = orjson.dumps({"model": "claude-opus-4-6", "messages": [said]})
+    answer = await client.send(request(body, drop=("thinking",)))
+    assert (route.calls.last.request.content, answer.dropped) == (body, ())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from ._body import Body, InvalidBody
 from ._http_answer import HttpAnswer, request_id_of
 from ._openai_wire import added, objects, refused
 from ._protocols import Request, Response, Usage
+from .dialects import unsupported
 from .dialects._messages_answer import usage_of
+from .dialects._signatures import own
 
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache": (),  # no keys of the body
@@ -26,6 +28,9 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Where what an operator leaves out stands in a body, if not under its own name."""
 
+_THINKING: Final = b'thinking"'
+"""How the types of thoughts end."""
+
 # -- request -> wire ---------------------------------------------------------------------------------------------
 
 
@@ -34,11 +39,15 @@ def written(request: Request, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:
 
     Raises:
         ClientError: ``bad_request`` for a body that is not a JSON object; ``unsupported_parameter`` for a plain call
-            that asks for a stream.
+            that asks for a stream, and for another vendor's thoughts where they may not be left out.
     """
     try:
         body = Body.of(request.body)
         data, dropped = _without(body.data, request.drop) if request.drop else (body.data, ())
+        if _THINKING in body.encoded() and (its := _without_others_thoughts(data)) is not data:
+            if "thinking" not in request.drop:
+                raise unsupported("anthropic", {"thinking": "only its own"})
+            data, dropped = its, (*dropped, "thinking")
         if data is not body.data:
             body = Body(data)
         content = body.with_model(request.model)
@@ -61,6 +70,24 @@ def _without(data: Mapping[str, Any], drop: Collection[str]) -> tuple[Mapping[st
                 data = left
                 dropped.append(name)
     return data, tuple(dict.fromkeys(dropped))
+
+
+def _without_others_thoughts(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without thoughts that another vendor signed: a caller sends back what it got. ``data`` if there are none."""
+    turns: list[Any] = []
+    found = False
+    for turn in objects(data.get("messages")) or ():
+        blocks = objects(turn.get("content"))
+        left = [block for block in blocks or () if not _is_others_thought(block)]
+        found |= len(left) < len(blocks or ())
+        if left or not blocks:
+            turns.append(turn if blocks is None else {**turn, "content": left})
+    return {**data, "messages": turns} if found else data
+
+
+def _is_others_thought(block: Mapping[str, Any]) -> bool:
+    signature = {"thinking": block.get("signature"), "redacted_thinking": block.get("data")}.get(str(block.get("type")))
+    return isinstance(signature, str) and signature != "" and not own(signature)
 
 
 def _cut(data: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
