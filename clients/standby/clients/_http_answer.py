@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-_REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-amzn-requestid")
+_REQUEST_ID_HEADERS: Final = ("apim-request-id", "x-request-id", "request-id", "x-amzn-requestid")
 
 
 @dataclass(frozen=True, slots=True)
