@@ -1,11 +1,13 @@
 """A stream of OpenAI's Responses that is passed on as it came: what is content, what ends it, and how it fails."""
 
+import httpx
 import orjson
 import pytest
 
-from standby.clients import ClientError, Request, Usage
+from standby.clients import ClientError, OpenAIClient, Request, Usage
 from standby.clients._breaks import MAX_SILENT_BYTES
 from standby.clients._openai_responses import ResponsesStream
+from standby.clients._presets import MISTRAL
 from tests.clients.conftest import KEY, NOW
 from tests.clients.openai_streams import CUT, DONE, Scripted, event, heard
 
@@ -261,3 +263,111 @@ async def test_call__whole_answer(provider, client):
             async with client.stream(ASKED):
                 raise AssertionError("there is a stream")
         assert caught.value.code == code
+
+
+# -- what is left out
+
+
+def asked(*drop, **body):
+    return Request("gpt-5.4", {"model": "chat", "input": "Hello!", **body}, endpoint="responses", drop=drop)
+
+
+@pytest.fixture
+def sent(provider, client):
+    """Sends a request; what the provider was sent, and what is told to have been left out."""
+
+    async def send(request):
+        route = provider.post("/responses").respond(200, json=response("completed", output=[WHOLE]))
+        answer = await client.send(request)
+        return orjson.loads(route.calls.last.request.content), answer.dropped
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("drop", "body", "left"),
+    [
+        ("max_tokens", {"max_output_tokens": 9}, {}),
+        ("temperature", {"temperature": 0.5}, {}),
+        ("verbosity", {"text": {"verbosity": "low"}}, {}),
+        (
+            "verbosity",
+            {"text": {"verbosity": "low", "format": {"type": "text"}}},
+            {"text": {"format": {"type": "text"}}},
+        ),
+        ("json_object", {"text": {"format": {"type": "json_object"}}}, {}),
+        ("reasoning", {"reasoning": {"effort": "low"}}, {}),
+        ("user", {"safety_identifier": "u"}, {}),
+        ("tools", {"tools": [], "tool_choice": "auto"}, {}),
+        ("truncation", {"truncation": "auto"}, {}),
+        ("logprobs", {"top_logprobs": 1, "include": ["message.output_text.logprobs", "x"]}, {"include": ["x"]}),
+        ("logprobs", {"include": ["message.output_text.logprobs"]}, {"include": []}),
+    ],
+    ids=str,
+)
+async def test_drop(sent, drop, body, left):
+    """What may be left out is, and told by its name."""
+    content, dropped = await sent(asked(drop, **body))
+    assert (content, dropped) == ({"model": "gpt-5.4", "input": "Hello!", **left}, (drop,))
+
+
+async def test_drop__of_another_kind(sent):
+    """A form of the answer goes only by its own name."""
+    text = {"format": {"type": "json_schema", "name": "n", "schema": {}}}
+    content, dropped = await sent(asked("json_object", "top_k", text=text))
+    assert (content["text"], dropped) == (text, ())
+
+
+async def test_drop__stream(provider, client):
+    """A stream tells of it as well."""
+    provider.post("/responses").respond(200, content=b"".join([*BEGIN, HEL, COMPLETED]), headers=STREAM_HEADERS)
+    async with client.stream(asked("temperature", temperature=1)) as stream:
+        assert stream.dropped == ("temperature",)
+
+
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "thinking.anthropic:c2ln"}
+SIGNED = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+SIGNATURE = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+
+
+@pytest.mark.parametrize(("item", "left"), [(THOUGHT, []), ({**SIGNED, **SIGNATURE}, [SIGNED])])
+async def test_thoughts_of_others(sent, item, left):
+    """What another vendor thought is left out of a conversation that goes on here, where that may be."""
+    content, dropped = await sent(asked("thinking", input=[item, {"role": "user", "content": "Hello!"}]))
+    assert (content["input"], dropped) == ([*left, {"role": "user", "content": "Hello!"}], ("thinking",))
+    with pytest.raises(ClientError) as caught:
+        await sent(asked(input=[item]))
+    assert (caught.value.code, caught.value.vendor) == ("unsupported_parameter", {"param": "thinking"})
+
+
+async def test_thoughts_of_its_own(sent):
+    """What it thought itself goes back to it, untouched."""
+    own = [{**THOUGHT, "encrypted_content": "gAAAA"}, {**THOUGHT, "encrypted_content": None}, SIGNED]
+    content, dropped = await sent(asked("thinking", input=own))
+    assert (content["input"], dropped) == (own, ())
+
+
+# -- servers that do not have it
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_translated(provider, stream):
+    """A server that has chat completions alone is asked for those."""
+    client = OpenAIClient(
+        base_url="https://provider.test/v1", http=httpx.MockTransport(provider.async_handler), server=MISTRAL
+    )
+    whole = {"id": "1", "model": "m", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    pieces = (
+        event({"id": "1", "model": "m", "choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}) + DONE
+    )
+    route = provider.post("/chat/completions")
+    route.respond(200, content=pieces, headers=STREAM_HEADERS) if stream else route.respond(200, json=whole)
+    request = asked(max_output_tokens=9)
+    if stream:
+        async with client.stream(request) as streamed:
+            before, after, error = await heard(streamed)
+        assert (b'"delta":"Hello"' in before, after.count(b"event: response.completed"), error) == (True, 1, None)
+    else:
+        assert (await client.send(request)).data["output"][0]["content"][0]["text"] == "Hello"
+    told = orjson.loads(route.calls.last.request.content)
+    assert (told["messages"], told["max_tokens"]) == ([{"role": "user", "content": "Hello!"}], 9)

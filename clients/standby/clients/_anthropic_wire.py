@@ -6,11 +6,11 @@ it was sent; it is read far enough to know that it is one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from ._answers import Scrub, success, unusable
-from ._body import Body, InvalidBody
+from ._body import Body, InvalidBody, without
 from ._http_answer import HttpAnswer, request_id_of
 from ._openai_wire import added, objects, refused
 from ._protocols import Request, Response, Usage
@@ -43,7 +43,7 @@ def written(request: Request, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:
     """
     try:
         body = Body.of(request.body)
-        data, dropped = _without(body.data, request.drop) if request.drop else (body.data, ())
+        data, dropped = without(body.data, request.drop, _KEYS) if request.drop else (body.data, ())
         if _THINKING in body.encoded() and (its := _without_others_thoughts(data)) is not data:
             if "thinking" not in request.drop:
                 raise unsupported("anthropic", {"thinking": "only its own"})
@@ -59,17 +59,6 @@ def written(request: Request, *, stream: bool) -> tuple[bytes, tuple[str, ...]]:
     except InvalidBody as error:
         raise refused("bad_request", f"the request's body: {error}") from error
     return content, dropped
-
-
-def _without(data: Mapping[str, Any], drop: Collection[str]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    dropped: list[str] = []
-    for name in drop:
-        for path in _KEYS.get(name, (name,)):
-            left = _cut(data, path.split("."))
-            if left is not data:
-                data = left
-                dropped.append(name)
-    return data, tuple(dict.fromkeys(dropped))
 
 
 def _without_others_thoughts(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -88,21 +77,6 @@ def _without_others_thoughts(data: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_others_thought(block: Mapping[str, Any]) -> bool:
     signature = {"thinking": block.get("signature"), "redacted_thinking": block.get("data")}.get(str(block.get("type")))
     return isinstance(signature, str) and signature != "" and not own(signature)
-
-
-def _cut(data: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
-    """Without what is at ``path``, and without what has nothing in it then."""
-    key, *below = path
-    if key not in data:
-        return data
-    if below:
-        inner = data[key]
-        left = _cut(cast("dict[str, Any]", inner), below) if isinstance(inner, dict) else inner
-        if left is inner:
-            return data
-        if left:
-            return {**data, key: left}
-    return {each: value for each, value in data.items() if each != key}
 
 
 # -- wire -> values ----------------------------------------------------------------------------------------------

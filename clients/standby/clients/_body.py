@@ -7,7 +7,7 @@ number formats, integers of any size, key order, white space, unknown keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, cast
 
 import orjson
@@ -93,6 +93,41 @@ class Body:
         for start, end in reversed(self._spans):
             content = content[:start] + name + content[end:]
         return content
+
+
+def without(
+    data: Mapping[str, Any], names: Collection[str], places: Mapping[str, tuple[str, ...]]
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """A body without what is named, and the names of what was there; the same one where nothing was.
+
+    Args:
+        data: The body.
+        names: Keys of it, and what else ``places`` knows.
+        places: Where what is named stands, if not under its own name: ``text.format`` is a key within another.
+    """
+    dropped: list[str] = []
+    for name in names:
+        for place in places.get(name, (name,)):
+            left = _cut(data, place.split("."))
+            if left is not data:
+                data = left
+                dropped.append(name)
+    return data, tuple(dict.fromkeys(dropped))
+
+
+def _cut(data: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
+    """Without what is at ``path``, and without what has nothing in it then."""
+    key, *below = path
+    if key not in data:
+        return data
+    if below:
+        inner = data[key]
+        left = _cut(cast("dict[str, Any]", inner), below) if isinstance(inner, dict) else inner
+        if left is inner:
+            return data
+        if left:
+            return {**data, key: left}
+    return {each: value for each, value in data.items() if each != key}
 
 
 def _model_spans(content: bytes) -> list[tuple[int, int]]:

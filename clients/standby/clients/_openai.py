@@ -20,7 +20,7 @@ from ._http import Host, Sealed, seal
 from ._http_answer import HttpAnswer
 from ._openai_audio import audio_call
 from ._openai_fit import fitted_request
-from ._openai_responses import ResponsesStream
+from ._openai_responses import ResponsesStream, fitted_responses
 from ._openai_stream import OpenAIStream
 from ._openai_wire import answered, refused, written, written_as_stream
 from ._pool import HttpPool
@@ -37,6 +37,7 @@ OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 _ENDPOINT: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9_.:~/-]{1,500}")
 _MAX_ENDPOINTS: Final = 64
 _CHAT: Final = "chat/completions"
+_RESPONSES: Final = "responses"
 
 
 class OpenAIClient(HttpClient):
@@ -92,7 +93,7 @@ class OpenAIClient(HttpClient):
         self._base_url = checked_base_url(base_url)
         self._urls: dict[str, str] = {}
         self._server = server
-        self._translated = frozenset({"messages"} if server.responses else {"messages", "responses"})
+        self._translated = frozenset({"messages"} if server.responses else {"messages", _RESPONSES})
         self._chat = Chat(server, may_end_without_finish=streams_may_end_without_finish)
 
     def prepared(self, request: Request, *, stream: bool) -> tuple[str, Call]:
@@ -107,11 +108,13 @@ class OpenAIClient(HttpClient):
             url = self._url_of(request.endpoint)
         if request.endpoint.startswith(AUDIO):
             return url, audio_call(request, stream=stream)
-        request, dropped = fitted_request(request, self._server)
+        is_responses = request.endpoint.strip("/") == _RESPONSES
+        fitted = fitted_responses if is_responses else fitted_request
+        request, dropped = fitted(request, self._server)
         if not stream:
             return url, PlainCall(request.endpoint, written(request), dropped)
         asked = written_as_stream(request)
-        if request.endpoint.strip("/") == "responses":
+        if is_responses:
             return url, StreamedResponses(request.endpoint, asked.content, dropped)
         return url, StreamedCall(*asked, request.endpoint, self._streams_may_end_without_finish, dropped)
 

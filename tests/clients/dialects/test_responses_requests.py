@@ -91,8 +91,6 @@ def test_what_nobody_else_can_do(asked, name):
         ({"type": "item_reference", "id": "msg_1"}, "input.item_reference"),
         ({"id": "msg_1"}, "input.item_reference"),
         ({"type": "custom_tool_call_output", "call_id": "c", "output": ""}, "input.custom_tool_call_output"),
-        ({"type": "reasoning", "id": "rs_1", "summary": []}, "input.reasoning"),
-        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}, "input.reasoning"),
         ({"role": "assistant", "content": "Hi.", "phase": "commentary"}, "message.phase"),
         ({**CALL, "namespace": "n"}, "function_call.namespace"),
         (
@@ -184,15 +182,21 @@ def test_instructions():
         (None, Thinking("One.\n\nTwo.")),
         ("thinking.c2ln", Thinking("One.\n\nTwo.", "c2ln")),
         ("redacted_thinking.c2ln", Thinking("One.\n\nTwo.", "c2ln", redacted=True)),
-        ("gAAAA", Thinking("One.\n\nTwo.")),
+        ("gAAAA", Thinking("One.\n\nTwo.", "openai:gAAAA")),
     ],
 )
 def test_thoughts(encrypted, thought):
-    """A thought comes back as it was told; of one that another server sealed only the summary is understood."""
+    """A thought comes back as it was told; one that OpenAI's own servers sealed is theirs."""
     summary = [{"type": "summary_text", "text": text} for text in ("One.", "Two.")]
     asked = item(type="reasoning", id="rs_1", summary=summary, encrypted_content=encrypted)
     assert asked.messages[1:] == (Message("assistant", (thought,)),)
-    assert list(asked.extra) == (["input.reasoning"] if encrypted == "gAAAA" else [])
+
+
+@pytest.mark.parametrize(("encrypted", "signature"), [("gAAAA", "openai:gAAAA"), (None, "openai:rs_1")])
+def test_thoughts__hidden(encrypted, signature):
+    """What only OpenAI's own servers can read, or keep under its id, is a thought all the same, and nobody else's."""
+    asked = item(type="reasoning", id="rs_1", summary=[], encrypted_content=encrypted)
+    assert asked.messages[1:] == (Message("assistant", (Thinking("", signature, redacted=True),)),)
 
 
 def test_thoughts__in_full():

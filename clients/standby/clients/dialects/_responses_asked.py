@@ -16,7 +16,8 @@ from . import _given as given
 from ._chat_parts import data_of, file_of, guessed, is_object, mark_of, signature_of
 from ._protocols import InvalidRequest
 from ._reading import Fields
-from ._responses_items import opened
+from ._responses_items import VENDOR, opened
+from ._signatures import marked
 from ._values import (
     CacheMark,
     Conversation,
@@ -36,7 +37,7 @@ from ._values import (
     ToolResult,
 )
 
-__all__ = ["conversation_of"]
+__all__ = ["LOGPROBS", "conversation_of"]
 
 _ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
@@ -48,7 +49,8 @@ _CHOICES: Final = ("auto", "none", "required")
 _FORMATS: Final = ("text", "json_object", "json_schema")
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _SUMMARIES: Final = ("auto", "concise", "detailed")
-_LOGPROBS: Final = "message.output_text.logprobs"
+LOGPROBS: Final = "message.output_text.logprobs"
+"""What an answer includes where it is to tell how likely tokens are."""
 _ENCRYPTED: Final = "reasoning.encrypted_content"
 
 _NOTHING: Final[Mapping[str, object]] = {
@@ -148,6 +150,7 @@ class _Reader:
 
     def _item(self, item: Fields) -> Message:
         """What an item says; a turn without parts for one that only its vendor understands."""
+        ident = item.text("id") or ""
         kind = item.text("type") or ("message" if "role" in item.rest() else "item_reference")
         for key in _TOLD:
             item.take(key)
@@ -161,7 +164,7 @@ class _Reader:
                 item.take("name")  # that of the tool, which its call has as well
                 message = Message("tool", (self._result(item),))
             case "reasoning":
-                message = Message("assistant", self._thought(item))
+                message = Message("assistant", self._thought(item, ident))
             case _:
                 self.extra[f"input.{kind[:100]}"] = item.where
                 return Message("user", ())
@@ -184,16 +187,15 @@ class _Reader:
             raise InvalidRequest(f"{where} must have no refusal in it", where)
         return ToolResult(item.needed_text("call_id"), said)
 
-    def _thought(self, item: Fields) -> tuple[Thinking, ...]:
+    def _thought(self, item: Fields, ident: str) -> tuple[Thinking, ...]:
         content, summary = ([part.needed_text("text") for part in item.each(key)] for key in ("content", "summary"))
         thought = "\n\n".join(content or summary)
         encrypted = item.text("encrypted_content") or ""
         if (sealed := opened(encrypted)) is not None:
             return (Thinking(thought, *sealed),)
-        if encrypted or not thought:
-            # Only who wrote it can read it, or keeps it under its id.
-            self.extra["input.reasoning"] = item.where
-        return (Thinking(thought),) if thought else ()
+        # OpenAI's own: only it can read what it sealed, or knows what it keeps under an id.
+        signature = marked(encrypted or ("" if thought else ident), VENDOR)
+        return (Thinking(thought, signature, redacted=not thought),) if thought or signature else ()
 
     def _content(self, item: Fields, key: str) -> tuple[Part, ...]:
         content = item.take(key)
@@ -274,9 +276,9 @@ class _Reader:
         """How many alternatives of each token are wanted; who asks for some, or to include them, asks for it."""
         included = {given.text(name, where) for where, name in self._asked.said("include", given.items) or ()}
         # Thoughts always come with what is encrypted of them.
-        self.extra |= {f"include.{name[:100]}": True for name in sorted(included - {_LOGPROBS, _ENCRYPTED})}
+        self.extra |= {f"include.{name[:100]}": True for name in sorted(included - {LOGPROBS, _ENCRYPTED})}
         alternatives = self._asked.whole("top_logprobs", at_least=0) or 0
-        return alternatives if alternatives or _LOGPROBS in included else None
+        return alternatives if alternatives or LOGPROBS in included else None
 
     def _reasoning(self) -> Reasoning | None:
         wanted = self._asked.fields("reasoning")

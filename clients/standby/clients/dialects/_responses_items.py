@@ -16,6 +16,9 @@ from ._values import Conversation, Finish, Logprob, Refusal, Text, Thinking, Too
 Status = Literal["in_progress", "completed", "incomplete"]
 Item = dict[str, Any]
 
+VENDOR: Final = "openai"
+"""Whose thoughts those are that nobody else sealed."""
+
 _SIGNED: Final = "thinking."
 _REDACTED: Final = "redacted_thinking."
 
