@@ -7,7 +7,18 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from standby.clients import AnthropicClient, ClientError, ClientSettings, Request, Usage, client_maker
+from standby.clients import (
+    AnthropicClient,
+    Body,
+    ClientError,
+    ClientSettings,
+    Request,
+    Usage,
+    client_maker,
+    counts_tokens,
+    estimated_count,
+)
+from standby.clients.dialects import InvalidRequest
 from tests.clients.anthropic_streams import KEY, WHOLE, client_of, failure, provider, request
 from tests.clients.openai_streams import heard
 
@@ -320,20 +331,19 @@ async def test_a_count_must_be_one(router, client):
     assert (await failure(client, request(endpoint="messages/count_tokens"))).code == "invalid_response"
 
 
-async def test_tokens_are_estimated_where_the_vendor_does_not_count_them():
-    """No call is made, and that the count is not exact is told."""
-    other = client_maker("openai")(
-        ClientSettings(name="o", base_url="https://openai.test/v1", http=httpx.MockTransport(pytest.fail))
-    )
-    body = {"model": "chat", "messages": [{"role": "user", "content": "a" * 400}]}
-    answer = await other.send(request(body, "messages/count_tokens"))
-    assert (answer.data, answer.dropped) == ({"input_tokens": len(orjson.dumps(body)) // 4}, ("exact_count",))
+def test_tokens_are_estimated_where_nobody_counts_them():
+    """A fourth of the bytes, as limits have it."""
+    body = Body({"model": "chat", "messages": [{"role": "user", "content": "a" * 400}]})
+    assert estimated_count(body) == {"input_tokens": len(body.encoded()) // 4}
 
 
-async def test_what_is_no_request_is_not_estimated():
+def test_what_is_no_request_is_not_estimated():
     """It is refused as it would be if it were sent."""
-    other = client_maker("openai")(
-        ClientSettings(name="o", base_url="https://openai.test/v1", http=httpx.MockTransport(pytest.fail))
-    )
-    error = await failure(other, request({"model": "chat", "messages": "Hi"}, "messages/count_tokens"))
-    assert (error.code, error.status, error.message) == ("bad_request", 400, "messages must be a list, not a string")
+    with pytest.raises(InvalidRequest, match="messages must be a list, not a string"):
+        estimated_count(Body({"model": "chat", "messages": "Hi"}))
+
+
+def test_who_can_count_says_so(client):
+    """Others are not asked."""
+    assert counts_tokens(client)
+    assert not counts_tokens(client_maker("openai")(ClientSettings(name="o")))

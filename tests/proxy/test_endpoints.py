@@ -13,7 +13,9 @@ from tests.proxy.conftest import CHAT, error_of, refused, serving
 
 pytestmark = pytest.mark.anyio
 
-ENDPOINTS = ["chat/completions", "completions", "embeddings", "responses", "moderations", "images/generations"]
+ENDPOINTS = [
+    *("chat/completions", "completions", "embeddings", "responses", "moderations", "images/generations", "messages")
+]
 BROKEN = Fail("server_error", "It broke.", status=500, retryable=True)
 
 
@@ -121,21 +123,6 @@ async def test_not_supported_yet(method, path, named):
     assert error_of(response)["message"].startswith(f"{named} is not supported yet. (run ")
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
-async def test_messages_are_not_supported_yet(path):
-    """501 in Anthropic's shape, which is what a caller of this path reads."""
-    async with serving({"primary": []}) as proxy:
-        response = await proxy.post(path, model="chat", max_tokens=1)
-    run_id = response.headers["x-standby-run-id"]
-    assert response.status_code == 501
-    message = f"'{path}' is not supported yet. (run {run_id})"
-    assert response.json() == {
-        "type": "error",
-        "error": {"type": "api_error", "message": message},
-        "request_id": run_id,
-    }
-
-
 async def test_mounted_in_another_application():
     """Paths, calls and errors are the same below a path of the host's."""
     async with serving({"primary": []}) as proxy:
@@ -144,7 +131,7 @@ async def test_mounted_in_another_application():
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
             served = await http.post("/gateway/v1/chat/completions", json=CHAT)
             nowhere = await http.get("/gateway/nowhere")
-            messages = await http.post("/gateway/v1/messages", json=CHAT)
+            messages = await http.post("/gateway/v1/messages", json={**CHAT, "model": "ghost"})
     assert served.status_code == 200
     assert refused(nowhere) == (404, "not_found", None)
     assert error_of(nowhere)["message"].startswith("There is nothing at '/nowhere'. (run ")

@@ -165,6 +165,17 @@ async def test_the_reload_of_a_catalog_changes_the_next_run_only():
     assert [(record.version, record.attempts) for record in records] == [(2, 1), (1, 2)]
 
 
+async def test_what_a_host_answers_itself_is_in_the_history():
+    """Nobody is called, and nobody's health or budget hears of it; the record says what the answer leaves out."""
+    gate = gateway({"a": [DOWN]})
+    record = await gate.runner.answer_here(Request("chat", {}), dropped=("exact_count",), run_id="run_1", caller="app")
+    kept = await gate.runner.history.get("run_1")
+    assert (kept["ending"], kept["dropped"], kept["tries"], kept["caller"]) == ("answered", ["exact_count"], [], "app")
+    assert (record.run_id, record.attempts, gate.calls()) == ("run_1", 0, {"a": 0})
+    with pytest.raises(UnknownModel):
+        await gate.runner.answer_here(Request("ghost", {}))
+
+
 async def test_closing_the_runner_closes_its_clients():
     """Every client that was made is closed."""
     gate = gateway({"a": []})

@@ -302,13 +302,15 @@ async def test_the_partial_text_is_what_can_be_read_of_what_was_passed_on():
     odd += [b'{"choices": [{"delta": {"content": ["x"]}}]}', b'{"choices": [{"delta": {"content": "Hi"}}]}']
     odd += [b'{"choices": [{"index": 1, "delta": {"content": "no"}}]}', b'{"choices": [{"text": "!"}]}']
     odd += [b'{"type": "response.output_text.delta", "delta": " You."}', b'{"type": "response.output_text.delta"}']
-    odd += [b'{"type": "response.refusal.delta", "delta": "no"}']
+    odd += [b'{"type": "response.refusal.delta", "delta": "no"}', b'{"type": "content_block_delta"}']
+    odd += [b'{"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "no"}}']
+    odd += [b'{"type": "content_block_delta", "delta": {"type": "text_delta", "text": " And me."}}']
     client = Scripted(b"".join(b"data: " + data + b"\n\n" for data in odd), CUT.error)
     with pytest.raises(StreamInterrupted) as caught:
         async with with_client(gateway({"a": []}), client).runner.stream(Request("chat", {})) as streamed:
             while await streamed.read():
                 pass
-    assert caught.value.partial == "Hi! You."
+    assert caught.value.partial == "Hi! You. And me."
 
 
 @pytest.mark.parametrize(("finished", "ending"), [(True, "answered"), (False, "interrupted")])

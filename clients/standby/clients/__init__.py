@@ -12,6 +12,7 @@ from ._registry import ClientMaker, ClientSettings, client_maker
 if TYPE_CHECKING:
     from ._adapt import SdkClient, adapt
     from ._anthropic import ANTHROPIC_BASE_URL, AnthropicClient
+    from ._counting import COUNT_TOKENS, counts_tokens, estimated_count
     from ._form import Form
     from ._gemini import GEMINI_BASE_URL, GeminiClient
     from ._http import Host
@@ -45,6 +46,9 @@ __all__ = [
     "Token",
     "OpenAIClient",
     "OPENAI_BASE_URL",
+    "COUNT_TOKENS",
+    "counts_tokens",
+    "estimated_count",
     "AnthropicClient",
     "ANTHROPIC_BASE_URL",
     "GeminiClient",
@@ -56,6 +60,9 @@ __all__ = [
 _SPEAKING_HTTP = {
     "ANTHROPIC_BASE_URL": "_anthropic",
     "AnthropicClient": "_anthropic",
+    "COUNT_TOKENS": "_counting",
+    "counts_tokens": "_counting",
+    "estimated_count": "_counting",
     "Form": "_form",
     "GEMINI_BASE_URL": "_gemini",
     "GeminiClient": "_gemini",

@@ -42,6 +42,18 @@ class MessagesStream(PassedStream):
         """The end that does not come, where the answer is complete without it."""
         return Block(STOP, content=False)
 
+    async def read(self) -> Block | None:
+        """The next whole events, as they come, the end among them; `None` after it.
+
+        Raises:
+            ClientError: For every way in which a stream can fail, one that ends too early among them.
+        """
+        block = await super().read()
+        if block is None and not self._done:
+            self._done = True
+            return self.ending()
+        return block
+
     def _note(self, data: Mapping[str, Any]) -> bool:
         match data.get("type"):
             case "content_block_delta":

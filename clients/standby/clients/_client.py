@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from ._answers import Scrub, unusable
 from ._body import JSON, Body
 from ._breaks import StreamedAnswer
-from ._counting import COUNT_TOKENS, estimated_count
 from ._http import Host, Sealed
 from ._http_answer import HttpAnswer
 from ._pool import Exchange, HttpPool
@@ -60,7 +59,7 @@ class HttpClient:
 
     Attributes:
         own_headers: Headers of callers that only this vendor understands, in lower case.
-        counts_tokens: Whether the vendor is asked to count tokens; else they are estimated.
+        counts_tokens: Whether the vendor can be asked to count tokens (`_counting.py`).
     """
 
     own_headers: ClassVar[Collection[str]] = ()
@@ -100,8 +99,6 @@ class HttpClient:
         Raises:
             ClientError: For every way in which the call can fail.
         """
-        if request.endpoint == COUNT_TOKENS and not self.counts_tokens:
-            return estimated_count(request)
         url, call = self.prepared(request, stream=False)
         content = call.content
         sealed = _typed(await self.sealed(url, content, stream=False), request)

@@ -1,16 +1,14 @@
-"""How many tokens a request has, where no provider is asked: the estimate that limits go by too."""
+"""The tokens of a request to Anthropic's Messages: who can count them, and the estimate where nobody can."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
-
-import orjson
+from typing import Any, Final
 
 from ._body import Body, InvalidBody
 from ._errors import ClientError
-from ._protocols import Request, Response, Usage
-from .dialects import InvalidRequest, dialect_of
+from ._protocols import Request
+from .dialects import dialect_of
 
 COUNT_TOKENS: Final = "messages/count_tokens"
 """Anthropic's endpoint that counts the tokens of a request to its Messages."""
@@ -23,26 +21,26 @@ def as_messages(request: Request) -> Request:
         ClientError: ``bad_request`` for a body that is no JSON object.
     """
     try:
-        return replace(request, endpoint="messages", body={"max_tokens": 1, **Body.of(request.body).data})
+        return replace(request, endpoint="messages", body=_bounded(Body.of(request.body)))
     except InvalidBody as error:
-        raise _bad_request(error) from error
+        raise ClientError("bad_request", str(error), status=400, scope="request", work="rejected") from error
 
 
-def estimated_count(request: Request) -> Response:
-    """The answer to a request to count tokens, without a call; that the count is not exact is told.
+def counts_tokens(client: object) -> bool:
+    """Whether the vendor of a client can be asked to count tokens."""
+    return bool(getattr(client, "counts_tokens", False))
+
+
+def estimated_count(body: Body) -> dict[str, Any]:
+    """An answer to a request to count tokens that asks nobody, and is not exact: the estimate that limits go by.
 
     Raises:
-        ClientError: ``bad_request`` for what could not be asked either.
+        InvalidRequest: The request could not be asked either.
     """
-    asked = Body.of(as_messages(request).body)
-    try:
-        if (dialect := dialect_of("messages")) is not None:
-            dialect.conversation(asked.data)
-    except InvalidRequest as error:
-        raise _bad_request(error) from error
-    counted = {"input_tokens": Body.of(request.body).estimated_tokens()}
-    return Response(200, {}, orjson.dumps(counted), counted, Usage(), dropped=("exact_count",))
+    if (messages := dialect_of("messages")) is not None:
+        messages.conversation(_bounded(body))
+    return {"input_tokens": body.estimated_tokens()}
 
 
-def _bad_request(error: Exception) -> ClientError:
-    return ClientError("bad_request", str(error), status=400, scope="request", work="rejected")
+def _bounded(body: Body) -> dict[str, Any]:
+    return {"max_tokens": 1, **body.data}

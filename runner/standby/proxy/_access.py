@@ -59,7 +59,7 @@ class Callers:
         ]
 
     def of(self, request: Request) -> Caller:
-        """Who calls.
+        """Who calls; the key is a bearer token, or stands where Anthropic's clients put it.
 
         Raises:
             Refusal: The key is missing or wrong.
@@ -69,7 +69,7 @@ class Callers:
                 message = "Without server.keys the server answers this machine only, and no other site's page."
                 raise Refusal(403, "permission_error", "loopback_only", message)
             return ANYBODY
-        given = _digest(SecretStr(bearer(request)))
+        given = _digest(SecretStr(bearer(request) or request.headers.get("x-api-key", "").strip()))
         found: Caller | None = None
         for digest, caller in self._known:
             if hmac.compare_digest(digest, given):

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from standby.clients import COUNT_TOKENS
 from standby.runner import Runner
 from standby.store import ServerSettings
 
@@ -23,8 +24,6 @@ from ._meter import Meter
 from ._refusals import Refusal, not_found, not_yet, quoted
 
 NOT_YET: Final = (
-    ("/v1/messages", "POST"),
-    ("/v1/messages/count_tokens", "POST"),
     ("/v1/audio/{rest:path}", "POST"),
     ("/", "GET"),
 )
@@ -50,6 +49,7 @@ def create_app(runner: Runner, settings: ServerSettings | None = None, tools: To
     admin = Admin(runner, operators, tools)
     routes = [
         *(Route(f"/v1/{path}", calls.endpoint(path), methods=["POST"]) for path in JSON_ENDPOINTS),
+        Route(f"/v1/{COUNT_TOKENS}", calls.count, methods=["POST"]),
         Route("/v1/models", models.listed, methods=["GET"]),
         Route("/v1/models/{model:path}", models.one, methods=["GET"]),
         Route("/healthz", _alive, methods=["GET"]),

@@ -22,6 +22,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _DIGITS = re.compile(r"[0-9]+")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_BETA = re.compile(r"[A-Za-z0-9 ,._-]{1,2000}")
 _MAX_DIGITS: Final = 18
 
 
@@ -75,11 +76,13 @@ def passed_on(request: Request) -> dict[str, str]:
 
     A trace context that is none is left out, as its standard says: a provider must not be blamed for it.
     """
+    beta = ",".join(request.headers.getlist("anthropic-beta"))
+    passed = {"anthropic-beta": beta} if _BETA.fullmatch(beta) else {}
     parent = request.headers.get("traceparent", "")
     if not _TRACEPARENT.fullmatch(parent):
-        return {}
+        return passed
     state = ",".join(request.headers.getlist("tracestate"))
-    return {"traceparent": parent, **({"tracestate": state} if _TRACESTATE.fullmatch(state) else {})}
+    return {**passed, "traceparent": parent, **({"tracestate": state} if _TRACESTATE.fullmatch(state) else {})}
 
 
 async def body_of(request: Request, max_bytes: int) -> Body:

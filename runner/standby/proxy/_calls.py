@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Final, TypedDict
 
 import anyio
+import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from standby.clients import Body, InvalidBody
+from standby.clients import COUNT_TOKENS, Body, InvalidBody, counts_tokens, estimated_count
 from standby.clients import Request as ModelRequest
+from standby.clients.dialects import InvalidRequest
 from standby.runner import (
     Lease,
     Refused,
@@ -39,12 +41,13 @@ JSON_ENDPOINTS: Final = (
     "responses",
     "moderations",
     "images/generations",
+    "messages",
 )
-STREAMED_ENDPOINTS: Final = ("chat/completions", "completions", "responses")
+STREAMED_ENDPOINTS: Final = ("chat/completions", "completions", "messages", "responses")
 
 
 class Calls:
-    """Answers the OpenAI endpoints from a runner.
+    """Answers the endpoints of OpenAI and Anthropic from a runner.
 
     Args:
         runner: Who runs the requests.
@@ -71,6 +74,30 @@ class Calls:
             return await self._answer(request, sent, options, caller)
 
         return handle
+
+    async def count(self, request: Request) -> Response:
+        """The tokens of a request to Anthropic's Messages: as a vendor counts them who does, else an estimate."""
+        caller = self._callers.of(request)
+        options = options_of(request)
+        body = await body_of(request, self._max_body_bytes)
+        sent = ModelRequest(self._model(caller, body), body, COUNT_TOKENS, passed_on(request))
+        if able := self._who_counts(sent.model, options.only):
+            return await self._answer(request, sent, replace(options, only=able), caller)
+        try:
+            counted = estimated_count(body)
+        except InvalidRequest as error:
+            raise bad_request("invalid_request", f"{error}.", error.param) from None
+        record = await self._runner.answer_here(
+            sent, dropped=("exact_count",), run_id=run_id_of(request), caller=caller.name
+        )
+        return Response(orjson.dumps(counted), headers=record_headers(record), media_type="application/json")
+
+    def _who_counts(self, model: str, only: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Of the candidates that may be called those that can count; names of nobody stay, to be refused."""
+        candidates = self._runner.route(model).candidates
+        unable = {candidate.id for candidate in candidates if not counts_tokens(candidate.client)}
+        names = (candidate.id for candidate in candidates) if only is None else only
+        return tuple(dict.fromkeys(name for name in names if name not in unable))
 
     def _model(self, caller: Caller, body: Body) -> str:
         model = model_of(body)

@@ -217,6 +217,25 @@ class Runner:
         options = Options(timeout_seconds, only, may_fail_over, run_id, caller, priority)
         return RunStream(self._driver, self._begin(request, options, streamed=True))
 
+    async def answer_here(
+        self, request: Request, *, dropped: tuple[str, ...] = (), run_id: str | None = None, caller: str = ""
+    ) -> RunRecord:
+        """Record a run that its host answers itself, without a call: it concerns nobody's health.
+
+        Args:
+            request: What is asked; its ``model`` names a model of the catalog.
+            dropped: What the answer leaves out.
+            run_id: The run's id; one is made where left out.
+            caller: Who asks.
+
+        Raises:
+            UnknownModel: The catalog has no such model.
+        """
+        run = self._begin(request, Options(None, None, True, run_id, caller, "normal"))
+        run.record.dropped, run.record.ending = dropped, "answered"
+        await self._driver.end(run)
+        return run.record
+
     async def lease(self, key: str, policy: RateLimitPolicy, body: Body) -> Lease | Refused | None:
         """Room for one run within a limit of the host's own, as that of a caller's key: the host ends it.
 
