@@ -267,7 +267,8 @@ def _said(chunk: Chunk) -> Iterator[str]:
         if data.get("type") == "response.output_text.delta":
             yield from _text(data.get("delta"))
         if data.get("type") == "content_block_delta":
-            yield from _text((data.get("delta") or {}).get("text"))
+            block: dict[str, Any] = data.get("delta") or {}
+            yield from _text(block.get("text"))
         choices: list[dict[str, Any]] = data.get("choices") or []
         for choice in choices:
             delta: dict[str, Any] = choice.get("delta") or {}
