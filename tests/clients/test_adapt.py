@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from standby.clients import ClientError, Form, OpenAIClient, Request, adapt
 from standby.clients._form import parts_of
+from tests.clients.sdk_provider import Provider, answering, failure_of, read
 
 pytestmark = pytest.mark.anyio
 
@@ -26,59 +27,11 @@ EVENTS = (
 )
 
 
-class Provider:
-    """Answers, and remembers what it was asked."""
-
-    def __init__(self, status=200, content=b"", *, headers=None, raises=None):
-        self.status, self.content, self.headers, self.raises = status, content, headers or {}, raises
-        self.seen = []
-
-    def _asked(self, request, http):
-        self.seen.append(request)
-        if self.raises is not None:
-            raise self.raises
-        return http.Response(self.status, headers=self.headers, stream=in_pieces(self.content, http))
-
-    def over_httpx(self):
-        return httpx.MockTransport(lambda request: self._asked(request, httpx))
-
-    def over_httpx2(self, **options):
-        transport = httpx2.MockTransport(lambda request: self._asked(request, httpx2))
-        return httpx2.AsyncClient(transport=transport, **options)
-
-
-def in_pieces(content, http):
-    class Stream(http.AsyncByteStream):
-        async def __aiter__(self):
-            for start in range(0, len(content), 100):
-                yield content[start : start + 100]
-
-    return Stream()
-
-
 def sdk_of(provider, **options):
     http_client = options.pop("http_client", None) or provider.over_httpx2()
     return openai.AsyncOpenAI(
         **{"api_key": KEY, "base_url": "https://provider.test/v1", "http_client": http_client, **options}
     )
-
-
-def answering(data, **more):
-    return Provider(content=json.dumps(data).encode(), headers={"content-type": "application/json"}, **more)
-
-
-async def failure_of(client, request=ASKED):
-    with pytest.raises(ClientError) as caught:
-        await client.send(request)
-    return caught.value
-
-
-async def read(client, request=ASKED):
-    async with client.stream(request) as stream:
-        blocks = []
-        while (block := await stream.read()) is not None:
-            blocks.append(block)
-    return b"".join(block.raw for block in blocks)
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------
@@ -115,7 +68,7 @@ async def test_call__headers_of_the_caller():
 async def test_stream():
     """A stream's events, as they were sent; compression is not asked for."""
     provider = Provider(content=EVENTS, headers={"content-type": "text/event-stream"})
-    assert await read(adapt(sdk_of(provider))) == EVENTS
+    assert await read(adapt(sdk_of(provider)), ASKED) == EVENTS
     assert json.loads(provider.seen[0].content)["stream"] is True
     assert provider.seen[0].headers["accept-encoding"] == "identity"
 
@@ -227,9 +180,9 @@ async def test_failure(status, body, headers):
     provider = answering(body, status=status)
     provider.headers |= headers
     own = OpenAIClient(api_key=SecretStr(KEY), base_url="https://provider.test/v1", http=provider.over_httpx())
-    there = await failure_of(own)
+    there = await failure_of(own, ASKED)
     provider.seen.clear()
-    here = await failure_of(adapt(sdk_of(provider, max_retries=5)))
+    here = await failure_of(adapt(sdk_of(provider, max_retries=5)), ASKED)
     assert len(provider.seen) == 1
     for name in ("code", "message", "status", "retryable", "scope", "work", "request_id", "vendor", "hint"):
         assert getattr(here, name) == getattr(there, name), name
@@ -249,7 +202,7 @@ async def test_failure(status, body, headers):
 async def test_failure__no_answer(error, code, work):
     """What the SDK calls a connection error is told apart by its cause; it sends nothing again."""
     provider = Provider(raises=error)
-    failure = await failure_of(adapt(sdk_of(provider, max_retries=5)))
+    failure = await failure_of(adapt(sdk_of(provider, max_retries=5)), ASKED)
     assert (failure.code, failure.status, failure.work, len(provider.seen)) == (code, 0, work, 1)
     assert failure.__cause__.__cause__ is error
 
@@ -258,7 +211,7 @@ async def test_failure__in_a_stream():
     """A stream that breaks is told as one."""
     provider = Provider(content=EVENTS[:100], headers={"content-type": "text/event-stream"})
     with pytest.raises(ClientError) as caught:
-        await read(adapt(sdk_of(provider)))
+        await read(adapt(sdk_of(provider)), ASKED)
     assert caught.value.code == "stream_read_error"
 
 
@@ -274,7 +227,7 @@ async def test_failure__no_credential(error, told):
     async def token():
         raise error
 
-    failure = await failure_of(adapt(sdk_of(provider, api_key=token)))
+    failure = await failure_of(adapt(sdk_of(provider, api_key=token)), ASKED)
     assert (failure.code, failure.scope, failure.work) == ("auth_failed", "credential", "not_sent")
     assert told in failure.message
     assert "hunter2" not in failure.message
@@ -288,7 +241,7 @@ async def test_closed():
     sdk = sdk_of(provider)
     client = adapt(sdk)
     await sdk.close()
-    failure = await failure_of(client)
+    failure = await failure_of(client, ASKED)
     assert (failure.code, failure.scope, failure.work) == ("client_closed", "local", "not_sent")
 
 
@@ -318,7 +271,7 @@ async def test_secret(status):
 
     http = provider.over_httpx2(event_hooks={"request": [more]})
     sdk = sdk_of(provider, api_key=key, default_headers={"x-own": "cafe-cafe-cafe"}, http_client=http)
-    failure = await failure_of(adapt(sdk))
+    failure = await failure_of(adapt(sdk), ASKED)
     assert failure.message == "who is [redacted], or [redacted] nor [redacted]; AsyncOpenAI/Python"
     assert "cafe" not in repr(failure.vendor)
     assert provider.seen[0].headers["authorization"] == f"Bearer {KEY}"
@@ -327,7 +280,7 @@ async def test_secret(status):
 async def test_secret__no_answer():
     """Nor does an exception of the library tell it."""
     provider = Provider(raises=httpx2.ReadError(f"while sending Bearer {KEY}"))
-    assert KEY not in str(await failure_of(adapt(sdk_of(provider))))
+    assert KEY not in str(await failure_of(adapt(sdk_of(provider)), ASKED))
 
 
 async def test_secret__repr():

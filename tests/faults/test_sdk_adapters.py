@@ -1,5 +1,6 @@
 """A user's own SDK client on real sockets: what fails is what would fail on ours, and nothing stays open."""
 
+import anthropic
 import anyio
 import openai
 import pytest
@@ -21,7 +22,7 @@ from standby.demo.faults import (
 pytestmark = pytest.mark.anyio
 
 HELLO = chat_answer("Hello.")
-ASKED = Request("gpt", {"messages": []})
+ASKED = Request("gpt", {"messages": [{"role": "user", "content": "Hi"}]})
 IN_THE_HEAD = 10
 IN_THE_BODY = len(HELLO.head) + 10
 
@@ -126,6 +127,25 @@ async def test_cancelled(call, behaviour):
                 tasks.cancel_scope.cancel()
             await server.until_open_connections(0)
             assert (await client.send(ASKED)).status == 200
+
+
+@pytest.mark.parametrize("behaviour", [Hang(0), Hang(IN_THE_BODY, HELLO), Hang(len(FAILED.head) + 10, FAILED)])
+async def test_cancelled__anthropic(behaviour):
+    """Anthropic's SDK lets go of its connection as well."""
+    async with (
+        FaultServer([behaviour, error_answer(500)]) as server,
+        anthropic.AsyncAnthropic(api_key="sk-test-0123456789", base_url=server.url, max_retries=5) as sdk,
+    ):
+        client = adapt(sdk, max_connections=1)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send, client)
+                await server.until_requests(1)
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            await server.until_open_connections(0)
+            assert await failure(client) == ("server_error", 500, True, "candidate", "unknown")
+        assert server.requests == 2
 
 
 async def test_cancelled__many():

@@ -12,6 +12,8 @@ from ._registry import ClientMaker, ClientSettings, client_maker
 if TYPE_CHECKING:
     from ._adapt import SdkClient, adapt
     from ._anthropic import ANTHROPIC_BASE_URL, AnthropicClient
+    from ._azure import AzureOpenAIClient
+    from ._bedrock import BedrockClient
     from ._counting import COUNT_TOKENS, counts_tokens, estimated_count
     from ._form import Form
     from ._gemini import GEMINI_BASE_URL, GeminiClient
@@ -51,6 +53,8 @@ __all__ = [
     "estimated_count",
     "AnthropicClient",
     "ANTHROPIC_BASE_URL",
+    "AzureOpenAIClient",
+    "BedrockClient",
     "GeminiClient",
     "GEMINI_BASE_URL",
     "SdkClient",
@@ -60,6 +64,8 @@ __all__ = [
 _SPEAKING_HTTP = {
     "ANTHROPIC_BASE_URL": "_anthropic",
     "AnthropicClient": "_anthropic",
+    "AzureOpenAIClient": "_azure",
+    "BedrockClient": "_bedrock",
     "COUNT_TOKENS": "_counting",
     "counts_tokens": "_counting",
     "estimated_count": "_counting",

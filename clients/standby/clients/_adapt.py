@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol, cast
 
+from ._anthropic import ANTHROPIC_VERSION, AnthropicClient
 from ._errors import ClientError
 from ._exceptions import rule_for
 from ._form import FORM, parts_of
@@ -25,6 +26,12 @@ _BASE: Final = "https://sdk.invalid"
 """Stands for the SDK's own base URL, which it puts before every path itself."""
 
 _OPENAI: Final = ("openai.AsyncOpenAI",)  # Azure's is one of those
+_ANTHROPIC: Final = (
+    "anthropic.AsyncAnthropic",  # those for Foundry, Google Cloud and AWS are of those, and these are not
+    "anthropic.AsyncAnthropicVertex",
+    "anthropic.AsyncAnthropicBedrockMantle",
+)
+_VERSION_ON_VERTEX: Final = "vertex-2023-10-16"
 _SYNCHRONOUS: Final = ("openai.SyncAPIClient", "anthropic.SyncAPIClient")
 
 _NO_SECRETS: Final = (
@@ -57,14 +64,15 @@ def adapt(
     connect_seconds: float = 5.0,
     max_connections: int = 100,
     streams_may_end_without_finish: bool = False,
-) -> OpenAIClient:
+) -> OpenAIClient | AnthropicClient:
     """A client that sends what it is asked through ``sdk``: its base URL, authentication, headers and connections.
 
     Retries, timeouts and redirects of the SDK's own are off: the runner retries, and its clocks are around every call.
     What the SDK would make of an answer is not asked for; the answer's bytes are read by our own code.
 
     Args:
-        sdk: `openai.AsyncOpenAI` or a class made from it, such as `openai.AsyncAzureOpenAI`. It stays open.
+        sdk: `openai.AsyncOpenAI`, `anthropic.AsyncAnthropic`, or one of their kind for a cloud, such as
+            `openai.AsyncAzureOpenAI` and `anthropic.AsyncAnthropicVertex`. It stays open.
         connect_seconds: Until a connection is open.
         max_connections: How many calls may be under way at once; the others wait. Let the limit of the SDK's own HTTP
             client be no lower: what waits inside of it can lose its place when it is cancelled.
@@ -77,20 +85,24 @@ def adapt(
     name = type(sdk).__name__
     if not bases.isdisjoint(_SYNCHRONOUS):
         raise TypeError(f"{name} is a synchronous client, which would hold up the event loop: use Async{name}")
-    if bases.isdisjoint(_OPENAI):
-        raise TypeError(f"{name} is not a client that can be adapted; those are: {', '.join(_OPENAI)}")
-    pool = HttpPool(SdkWire(sdk, "openai"), max_connections=max_connections, connect_seconds=connect_seconds)
+    if bases.isdisjoint((*_OPENAI, *_ANTHROPIC)):
+        known = ", ".join((*_OPENAI, *_ANTHROPIC))
+        raise TypeError(f"{name} is not a client that can be adapted; those are, and what is made of them: {known}")
+    library = "openai" if bases.isdisjoint(_ANTHROPIC) else "anthropic"
+    pool = HttpPool(SdkWire(sdk, library), max_connections=max_connections, connect_seconds=connect_seconds)
+    if library == "anthropic":
+        return _OverAnthropic(sdk, base_url=_BASE, http=pool)
     return _OverOpenAI(sdk, base_url=_BASE, http=pool, streams_may_end_without_finish=streams_may_end_without_finish)
 
 
-class _OverOpenAI(OpenAIClient):
-    """The same client, over a user's own SDK client, which has the credential."""
+class _OverSdk:
+    """A client of ours over a user's own SDK client, which has the credential."""
 
     def __init__(self, sdk: SdkClient, **settings: Any) -> None:
         super().__init__(**settings)
         self._sdk = sdk
 
-    async def sealed(self, url: str, content: bytes, *, stream: bool) -> Sealed:  # noqa: ARG002 - as the base class
+    async def sealed(self, url: str, content: bytes, *, stream: bool) -> Sealed:  # noqa: ARG002 - a key signs nothing
         """The headers that are not the SDK's business. Its own secrets are hidden in them once they are known."""
         if self._sdk.is_closed():
             raise ClientError("client_closed", "the SDK's client was closed", scope="local", work="not_sent")
@@ -100,6 +112,18 @@ class _OverOpenAI(OpenAIClient):
 
     def __repr__(self) -> str:
         return f"adapt({type(self._sdk).__name__})"
+
+
+class _OverOpenAI(_OverSdk, OpenAIClient):
+    """`OpenAIClient` over an SDK's client."""
+
+
+class _OverAnthropic(_OverSdk, AnthropicClient):
+    """`AnthropicClient` over an SDK's client."""
+
+    async def sealed(self, url: str, content: bytes, *, stream: bool) -> Sealed:
+        """The same, and the version of the API that is understood here: the SDK's own may be another one."""
+        return (await super().sealed(url, content, stream=stream)).but({"anthropic-version": ANTHROPIC_VERSION})
 
 
 class SdkWire:
@@ -116,6 +140,9 @@ class SdkWire:
         # Old SDKs run on httpx, newer ones on httpx2; what comes back unread is the response of either.
         http: Any = sys.modules[type(sdk.base_url).__module__.partition(".")[0]]
         self._response = http.Response
+        # On Vertex AI the version of the API is in the body; see `_OverAnthropic`.
+        on_vertex = any(kind.__name__ == "AsyncAnthropicVertex" for kind in type(sdk).__mro__)
+        self._more = {"anthropic_version": _VERSION_ON_VERTEX} if on_vertex else {}
 
     async def send(self, request: HttpRequest) -> Reply:
         """Send a request and wait for the head of its answer; redirects are answers."""
@@ -125,7 +152,7 @@ class SdkWire:
             answer = await self._sdk.post(
                 request.url.removeprefix(_BASE),
                 cast_to=self._response,
-                **_body(request.content or b"{}", headers),
+                **_body(request.content or b"{}", headers, self._more),
                 options={
                     "headers": headers,
                     "timeout": self._library.Timeout(None, connect=seconds, pool=seconds),
@@ -136,14 +163,16 @@ class SdkWire:
             )
         except self._library.APIStatusError as error:
             answer = error.response
-        except self._library.APIConnectionError as error:
-            request.sealed.hide(_secrets(error.request.headers))
-            raise
         except Exception as error:
-            if rule_for(type(error)) is not None:
+            original: BaseException = error
+            if isinstance(error, self._library.APIConnectionError):
+                sent: Any = error
+                request.sealed.hide(_secrets(sent.request.headers))
+                original = error.__cause__ or error
+            if rule_for(type(original)) is not None:
                 raise
             # No library's: it is a callback for tokens that failed, or there is no key at all.
-            message = f"the SDK could not make the call: {type(error).__name__}"
+            message = f"the SDK could not make the call: {type(original).__name__}"
             raise ClientError("auth_failed", message, scope="credential", work="not_sent") from error
         request.sealed.hide(_secrets(answer.request.headers))
         return WholeReply(answer) if answer.is_closed or answer.is_stream_consumed else HttpxReply(answer)
@@ -152,11 +181,11 @@ class SdkWire:
         """Nothing: the client is its user's."""
 
 
-def _body(content: bytes, headers: dict[str, str]) -> dict[str, Any]:
+def _body(content: bytes, headers: dict[str, str], more: Mapping[str, str]) -> dict[str, Any]:
     """A body as the SDK takes it, in its parts: some of its clients, such as Azure's, move the model into the URL."""
     content_type = headers.get("content-type", "")
     if not content_type.startswith(FORM):
-        return {"body": json.loads(content)}
+        return {"body": {**json.loads(content), **more}}
     headers["content-type"] = FORM  # the SDK adds a boundary of its own
     model: dict[str, str] = {}
     files: list[tuple[str, tuple[str | None, bytes, str | None]]] = []

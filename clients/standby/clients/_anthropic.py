@@ -28,11 +28,13 @@ from ._registry import ClientSettings
 from ._translation import translated
 from .dialects._messages import messages_for
 
-__all__ = ["ANTHROPIC_BASE_URL", "AnthropicClient"]
+__all__ = ["ANTHROPIC_BASE_URL", "ANTHROPIC_VERSION", "AnthropicClient"]
 
 ANTHROPIC_BASE_URL: Final = "https://api.anthropic.com"
 
-_VERSION: Final = "2023-06-01"
+ANTHROPIC_VERSION: Final = "2023-06-01"
+"""The version of the API that is understood here."""
+
 _MESSAGES: Final = "messages"
 
 
@@ -74,7 +76,7 @@ class AnthropicClient(HttpClient):
         own: dict[str, str | SecretStr] = {
             "accept": "application/json",
             "accept-encoding": "gzip",
-            "anthropic-version": _VERSION,
+            "anthropic-version": ANTHROPIC_VERSION,
             "content-type": "application/json",
             "user-agent": "standby",
         }
