@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import orjson
 
 from standby.runner.testing import answer
+from tests.bench.measuring import allow_connections
 
 BODY = answer("All is well. " * 20).content
 ANSWER = (
@@ -23,6 +25,8 @@ DOWN = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     % len(DOWN_BODY)
 ) + DOWN_BODY
+
+COUNTED = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b"
 
 STREAM_CHUNKS = 1000
 STREAM_HEAD = (
@@ -66,10 +70,14 @@ BURST = [b"".join(STREAM[start : start + PART]) for start in range(0, len(STREAM
 class Provider(asyncio.Protocol):
     """Answers every request whose head and body have come; paths under `/down` fail.
 
+    What comes under `/hold` is answered when somebody asks for `/release`; `/held` says how much that is now.
+
     Who asks for a stream gets one of `STREAM_CHUNKS` chunks: one write for each, under `/paced` one every
     `PACED_SECONDS`, under `/burst` all in `BURST_WRITES` writes. Under `/begun` the head, an empty chunk and one with
     content come at once, and the end `PAUSE_SECONDS` later; under `/begun/thinking` they come after `THINKING_SECONDS`.
     """
+
+    held: ClassVar[list[asyncio.Transport]] = []
 
     def __init__(self) -> None:
         self.got = b""
@@ -93,9 +101,20 @@ class Provider(asyncio.Protocol):
             elif STREAM_ASKED.search(self.got, end, end + 4 + length):
                 writes = iter(BURST if b" /burst" in head else STREAM)
                 self.loop.call_soon(self.stream, writes, PACED_SECONDS if b" /paced" in head else 0.0)
+            elif b" /hold" in head:
+                self.held.append(self.transport)
+            elif b" /held" in head:
+                self.transport.write(COUNTED % (len(count := b"%d" % len(self.held)), count))
+            elif b" /release" in head:
+                self.transport.write(COUNTED % (0, b""))
+                self.release()
             else:
                 self.transport.write(DOWN if b" /down" in head else ANSWER)
             self.got = self.got[end + 4 + length :]
+
+    def release(self):
+        while self.held:
+            self.held.pop().write(ANSWER)
 
     def begin(self):
         """A stream that has begun; its end comes when whoever asked has long had the first content."""
@@ -116,7 +135,8 @@ class Provider(asyncio.Protocol):
 
 
 async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", 0, backlog=1024)
+    allow_connections()
+    server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -1,34 +1,35 @@
 """What the features that a first try does not need cost it: CPU time of a run with all of them on beside one without.
 
-Off: no limit, no hedge, nothing remembered of any candidate. On: limits of the candidate and of its key, a retry budget
+None: no limit, no hedge, nothing remembered of any candidate. All: rules in every policy, limits of the candidate and of its key, a retry budget
 that owes, and candidates that have been cooled and are demoted; and all of that with a hedge by a percentile, which
 models ask for one by one, and which pays for a timer and for remembering how long answers took. Counting for `/metrics`,
-which is the server's, is measured alone. Blocks alternate, and what is compared is the median of the ratios, pair by
-pair: the machine's speed drifts.
+which is the server's, is measured alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import statistics
-import time
 
 import orjson
 
 from standby.proxy._meter import Meter
 from standby.runner import Body, Request, Runner
 from standby.store import Cool, Demote, MemoryCatalog, Succeeded
+from tests.bench.documents import ASKED
 from tests.bench.loopback import provider
+from tests.bench.measuring import alternate, cpu_each
+from tests.bench.report import Blocks, at_most
 
-IN_FLIGHT = 32
-REQUESTS = 480
-BLOCKS = 15
-TARGET = 1.15
-COUNTED_TARGET = 1.06
-BODY = {"model": "chat", "messages": [{"role": "user", "content": "Is all well? " * 20}], "max_tokens": 100}
-CONTENT = orjson.dumps(BODY)
+RUNS = 480
+ROUNDS = 16
+CONTENT = orjson.dumps(ASKED)
 WIDE = {"requestsPerMinute": 10_000_000, "tokensPerMinute": 1_000_000_000, "concurrency": 1000}
+POLICY = {
+    "hardStopPolicy": {"codes": ["content_filter"], "keywords": ["safety"]},
+    "failoverPolicy": {"denyKeywords": ["never"], "allowCodes": ["conflict"], "allowStatusCodes": [409]},
+    "priorityDemotePolicy": {"enabled": True, "categories": ["timeout", "network"], "keywords": ["slow"]},
+}
+OFF, COUNTED, ON, HEDGED = "none", "none, counted for /metrics", "all policies on", "all policies on, and hedges"
 
 
 def catalog(url, *, on, hedged=False):
@@ -41,10 +42,12 @@ def catalog(url, *, on, hedged=False):
         {
             "version": 1,
             "providers": providers,
+            "runner_policies": {"own": POLICY if on else {}},
             "runtime_policies": {"own": {"rateLimitPolicy": limits}},
             "models": {
                 "chat": {
                     **model,
+                    "runner_policy": "own",
                     "candidates": [
                         {"id": name, "provider": name, "model": "m", "runtime_policy": "own"} for name in providers
                     ],
@@ -70,23 +73,14 @@ async def remember_much(runner):
             runner._driver.budgets.take(candidate.domains.provider, "unknown", candidate.retry_budget)
 
 
-async def milliseconds_each(runner):
-    left = iter(range(REQUESTS))
+def run_of(runner):
+    async def run():
+        await runner.run(Request("chat", Body(CONTENT)))  # as a gateway has it: decoded once, with its bytes
 
-    async def worker():
-        for _ in left:
-            await runner.run(Request("chat", Body(CONTENT)))  # as a gateway has it: decoded once, with its bytes
-
-    gc.collect()
-    began = time.process_time()
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(IN_FLIGHT):
-            tasks.create_task(worker())
-    return (time.process_time() - began) / REQUESTS * 1000
+    return run
 
 
 async def measure(url):
-    rows = []
     async with (
         Runner(catalog(url, on=False)) as off,
         Runner(catalog(url, on=False)) as counted,
@@ -96,23 +90,17 @@ async def measure(url):
         await remember_much(on)
         await remember_much(hedged)
         Meter(counted)
-        for block in range(BLOCKS + 1):
-            row = [await milliseconds_each(runner) for runner in (off, counted, on, hedged)]
-            if block:  # the first opens connections and imports
-                rows.append(row)
-    return rows
+        runners = {OFF: off, COUNTED: counted, ON: on, HEDGED: hedged}
+        return Blocks(await alternate({name: cpu_each(run_of(each), RUNS) for name, each in runners.items()}, ROUNDS))
 
 
-def test_a_first_try_that_succeeds_pays_for_no_feature():
-    """All features on, hedges too, cost at most 1.15 times a run without; counting it for `/metrics` hardly anything."""
+def test_features_that_a_first_try_does_not_need(report):
+    """All of them, hedges too, cost at most 1.15 times a run without; counting it for `/metrics` hardly anything."""
     with provider() as url:
-        rows = asyncio.run(measure(url))
-    ratios = [[cost / row[0] for cost in row] for row in rows]
-    _, counted, on, hedged = medians = [statistics.median(column) for column in zip(*ratios, strict=True)]
-    costs = [statistics.median(column) for column in zip(*rows, strict=True)]
-    print("\n\nCPU of a run\n")
-    for name, cost, ratio in zip(("off", "off, counted", "all on", "all on, hedged"), costs, medians, strict=True):
-        print(f"{name:20}{cost:8.3f} ms{ratio:8.2f} x")
-    assert counted <= COUNTED_TARGET
-    assert on <= TARGET
-    assert hedged <= TARGET
+        blocks = asyncio.run(measure(url))
+    report.table("CPU of a first try, with what it does not need", "ms", blocks, beside=OFF)
+    report.must(
+        at_most(1.06, "a first try that is counted for /metrics", blocks.times(COUNTED, OFF)),
+        at_most(1.15, "a first try with all policies on", blocks.times(ON, OFF)),
+        at_most(1.15, "a first try with all policies on, and hedges", blocks.times(HEDGED, OFF)),
+    )

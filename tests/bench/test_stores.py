@@ -1,7 +1,6 @@
 """What the stores cost: CPU of a first try in one process, then runs per second and latency of one and of four processes.
 
-Everything is beside memory. Blocks alternate, and what is compared is the median of what the blocks say, pair by pair:
-the machine's speed drifts. The servers, the provider and the processes share the machine's cores, so that a machine
+Everything is beside memory. The servers, the provider and the processes share the machine's cores, so that a machine
 with few of them says what the stores cost all in all, and not how far they scale.
 """
 
@@ -9,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import statistics
 import time
+from operator import itemgetter
 
 from standby.runner import open_gateway
 from tests.bench.gateway import gateways, many, measure, until_written
 from tests.bench.loopback import provider
+from tests.bench.measuring import alternate
+from tests.bench.report import Blocks, at_most
 
 RUNS = 240
-CPU_BLOCKS = 15
-TARGET = 1.1
+CPU_ROUNDS = 15
 
-BLOCKS = 3
+ROUNDS = 3
 FAST_SECONDS = 0.4
 PACED_SECONDS = 0.6
 EVERY_SECONDS = 0.005
@@ -44,45 +44,41 @@ def document(url, store, *, limited=False):
     }
 
 
-async def cpu_of_blocks(documents):
-    """CPU milliseconds of this process for one run, by block and document, until the records are written."""
-    rows = []
+async def cpu_of_runs(documents):
+    """CPU milliseconds of this process for one run, by document, until the records are written."""
+
+    def block(runner):
+        async def measured():
+            began = time.process_time()
+            await many(runner, "chat", iter(range(RUNS)))
+            await until_written(runner)
+            return (time.process_time() - began) / RUNS * 1000
+
+        return measured
+
     async with contextlib.AsyncExitStack() as stack:
-        runners = [(await stack.enter_async_context(open_gateway(each))).runner for each in documents]
-        for block in range(CPU_BLOCKS + 1):
-            row = []
-            for runner in runners:
-                gc.collect()
-                began = time.process_time()
-                await many(runner, "chat", iter(range(RUNS)))
-                await until_written(runner)
-                row.append((time.process_time() - began) / RUNS * 1000)
-            if block:  # the first opens connections and imports
-                rows.append(row)
-    return rows
+        gateways = {name: await stack.enter_async_context(open_gateway(each)) for name, each in documents.items()}
+        blocks = {name: block(gateway.runner) for name, gateway in gateways.items()}
+        return Blocks(await alternate(blocks, CPU_ROUNDS))
 
 
-def ratios(stores):
-    """What a run costs with each of these stores, printed; and how many times what the first of them costs."""
+def cpu_with(stores):
     with provider() as url:
-        rows = asyncio.run(cpu_of_blocks([document(url, store) for store in stores.values()]))
-    times = [statistics.median(row[n] / row[0] for row in rows) for n in range(len(stores))]
-    costs = [statistics.median(column) for column in zip(*rows, strict=True)]
-    print(f"\n\nCPU of a run that is answered at the first try, median of {CPU_BLOCKS} blocks of {RUNS}\n")
-    for name, cost, ratio in zip(stores, costs, times, strict=True):
-        print(f"{name:24}{cost:8.3f} ms{ratio:8.2f} x")
-    return times
+        return asyncio.run(cpu_of_runs({name: document(url, store) for name, store in stores.items()}))
 
 
-def test_a_first_try_with_valkey_costs_what_one_in_memory_costs(valkey_url):
+def test_stores_first_try_with_the_state_in_valkey(report, valkey_url):
     """With the state in Valkey and no shared limit it is at most 1.1 times the CPU time."""
-    assert ratios({"memory": {}, "state in Valkey": {"state_url": valkey_url}})[1] <= TARGET
+    blocks = cpu_with({"memory": {}, "state in Valkey": {"state_url": valkey_url}})
+    report.table("CPU of a first try, its state in Valkey", "ms", blocks, beside="memory")
+    report.must(at_most(1.1, "a first try with the state in Valkey", blocks.times("state in Valkey", "memory")))
 
 
-def test_what_a_history_in_a_database_costs(tmp_path, postgres_url, valkey_url):
+def test_stores_history_in_a_database(report, tmp_path, postgres_url, valkey_url):
     """Printed; not beside the above, since whoever comes after a database has written measures a little more."""
     sqlite, kept = f"sqlite:///{tmp_path}/standby.db", {"url": postgres_url, "state_url": valkey_url}
-    ratios({"memory": {}, "SQLite": {"url": sqlite}, "PostgreSQL + Valkey": kept})
+    blocks = cpu_with({"memory": {}, "SQLite": {"url": sqlite}, "PostgreSQL + Valkey": kept})
+    report.table("CPU of a first try until its record is written", "ms", blocks, beside="memory")
 
 
 def percentile(values, percent):
@@ -96,7 +92,7 @@ def measured(processes, model):
     return runs, percentile(took, 50), percentile(took, 99)
 
 
-def test_runs_per_second_and_latency_of_one_and_four_processes(tmp_path, postgres_url, valkey_url):
+def test_stores_one_and_four_processes(report, tmp_path, postgres_url, valkey_url):
     """Printed: what the stores let through, and what they add to the latency of runs that come 200 a second a process.
 
     One is the first of the four; the others are there, and have nothing to do.
@@ -116,14 +112,17 @@ def test_runs_per_second_and_latency_of_one_and_four_processes(tmp_path, postgre
                 rows[name + ", shared limit" * (model == "limited"), len(processes)] = processes, model
         for processes, model in rows.values():
             measure(processes, "fast", model, 0.1)  # opens connections, and imports
-        blocks = [{row: measured(*what) for row, what in rows.items()} for _ in range(BLOCKS)]
-    print(
-        f"\n\nBeside memory in one process, medians of {BLOCKS} blocks; latency with {1 / EVERY_SECONDS:.0f} runs/s a process\n"
-    )
-    print(f"{'':34}{'processes':>10}{'runs/s':>9}{'x':>7}{'p50 +ms':>10}{'p99 +ms':>10}")
-    for row in rows:
-        beside = [(block[row], block["memory", 1]) for block in blocks]
-        runs = statistics.median(ours[0] for ours, _ in beside)
-        times = statistics.median(ours[0] / base[0] for ours, base in beside)
-        p50, p99 = (statistics.median(ours[n] - base[n] for ours, base in beside) for n in (1, 2))
-        print(f"{row[0]:34}{row[1]:10}{runs:9.0f}{times:7.2f}{p50:10.2f}{p99:10.2f}")
+        rounds = [{row: measured(*what) for row, what in rows.items()} for _ in range(ROUNDS)]
+
+    def blocks(value, beside=lambda base: 0.0):
+        return Blocks(
+            {
+                f"{name}, {count}": [value(each[name, count]) - beside(each["memory", 1]) for each in rounds]
+                for name, count in rows
+            }
+        )
+
+    report.table("Stores, and how many processes: runs together", "runs/s", blocks(itemgetter(0)), beside="memory, 1")
+    for what, value in (("50th", itemgetter(1)), ("99th", itemgetter(2))):
+        title = f"Stores: {what} percentile of latency at {1 / EVERY_SECONDS:.0f} runs/s a process, beside memory, 1"
+        report.table(title, "ms more", blocks(value, value))

@@ -1,6 +1,5 @@
 """What a chunk of a stream costs beside the bare libraries, and when the first one is there.
 
-Blocks of the contestants alternate; a row is the least of its blocks, since whatever else the machine does only adds.
 All are given the same bytes to send, and the address as they like it best. What Standby does with them counts: it
 decodes them, puts the provider's name of the model in, and looks at every event before the first content.
 """
@@ -11,7 +10,6 @@ import asyncio
 import gc
 import statistics
 import time
-from dataclasses import dataclass
 
 import aiohttp
 import httpx
@@ -22,8 +20,10 @@ import yarl
 from standby.runner import Request, Runner
 from standby.store import MemoryCatalog
 from tests.bench.loopback import PACED_SECONDS, STREAM_CHUNKS, THINKING_SECONDS, provider
+from tests.bench.measuring import alternate
+from tests.bench.report import Blocks, at_most
 
-BLOCKS = 8
+ROUNDS = 8
 STREAMS = 4
 FIRSTS = 50
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "Is all well?"}], "stream": True}
@@ -31,15 +31,12 @@ CONTENT, HEADERS = orjson.dumps(BODY), {"content-type": "application/json"}
 
 CONTENT_CHUNK = b'"content":" word"'
 
-CHUNK_TARGET = 1.5
-FIRST_CHUNK_TARGET = 1.3
-FIRST_CHUNK_AT_ONCE = 1.9
-"""What holds, with a margin, where the provider needs no time at all: no provider is like that."""
+BARE, BY_BLOCKS, BY_CHUNKS = "bare aiohttp", "Standby, passed on", "Standby, by chunks"
 
 WRITES = {
     "": "a write for each, as fast as may be",
     "/paced": f"a write for each, {PACED_SECONDS * 1e6:.0f} µs apart",
-    "/burst": "a few writes",
+    "/burst": "a burst",
 }
 
 
@@ -91,98 +88,83 @@ def contestants(url, session, client, runner):
         return first
 
     return {
-        "bare aiohttp": bare_aiohttp,
+        BARE: bare_aiohttp,
         "bare httpx": bare_httpx,
-        "Standby, passed on": by_blocks,
-        "Standby, by chunks": by_chunks,
+        BY_BLOCKS: by_blocks,
+        BY_CHUNKS: by_chunks,
     }
 
 
-@dataclass
-class Cost:
-    """The least of all blocks.
-
-    Attributes:
-        cpu: Microseconds of this process for each chunk.
-        wall: Microseconds that pass for each chunk.
-    """
-
-    cpu: float = float("inf")
-    wall: float = float("inf")
-
-
 async def measure(url):
-    """What a stream costs each contestant."""
+    """Microseconds for each chunk that each contestant needs: of this process's processor, and that pass."""
+
+    def block(stream):
+        async def measured():
+            cpu, wall = time.process_time(), time.perf_counter()
+            for _ in range(STREAMS):
+                await stream()
+            each = 1e6 / STREAMS / STREAM_CHUNKS
+            return (time.process_time() - cpu) * each, (time.perf_counter() - wall) * each
+
+        return measured
+
     async with aiohttp.ClientSession() as session, httpx.AsyncClient() as client, Runner(catalog(url)) as runner:
         rows = contestants(url, session, client, runner)
-        costs = {name: Cost() for name in rows}
-        for block in range(BLOCKS + 1):
-            for name, stream in rows.items():
-                gc.collect()
-                cpu, wall = time.process_time(), time.perf_counter()
-                for _ in range(STREAMS):
-                    await stream()
-                each = 1e6 / STREAMS / STREAM_CHUNKS
-                cpu, wall = (time.process_time() - cpu) * each, (time.perf_counter() - wall) * each
-                if block:  # the first opens connections and imports
-                    least = costs[name]
-                    least.cpu, least.wall = min(least.cpu, cpu), min(least.wall, wall)
-    return costs
+        measured = await alternate({name: block(stream) for name, stream in rows.items()}, ROUNDS)
+    return tuple(Blocks({name: [each[n] for each in rounds] for name, rounds in measured.items()}) for n in (0, 1))
 
 
 async def measure_firsts(url):
-    """Microseconds to the first chunk with content: the least of the blocks' medians.
+    """Microseconds to the first chunk with content: the medians of each round.
 
     Single streams of the two alternate, so that whatever the machine does it does to both. A third would leave its code
     in the processor's caches, and not ours. Nothing else comes of a stream before its first content has been seen.
     """
     async with aiohttp.ClientSession() as session, httpx.AsyncClient() as client, Runner(catalog(url)) as runner:
         everybody = contestants(url, session, client, runner)
-        rows = {name: everybody[name] for name in ("bare aiohttp", "Standby, passed on")}
-        least = dict.fromkeys(rows, float("inf"))
-        for block in range(BLOCKS + 1):
+        rounds = {name: [] for name in (BARE, BY_BLOCKS)}
+        for number in range(ROUNDS + 1):
             gc.collect()
-            firsts = {name: [] for name in rows}
+            firsts = {name: [] for name in rounds}
             for _ in range(FIRSTS):
-                for name, stream in rows.items():
+                for name, took in firsts.items():
                     asked = time.perf_counter()
-                    firsts[name].append((await stream() - asked) * 1e6)
-            if block:
-                least = {name: min(each, statistics.median(firsts[name])) for name, each in least.items()}
-    return least
+                    took.append((await everybody[name]() - asked) * 1e6)
+            if number:  # the first opens connections and imports
+                for name, took in firsts.items():
+                    rounds[name].append(statistics.median(took))
+    return Blocks(rounds)
 
 
-def table(title, costs):
-    bare = costs["bare aiohttp"]
-    print(f"\n\n{title}, least of {BLOCKS} blocks\n")
-    print(f"{'':22}{'µs CPU a chunk':>18}{'x':>7}{'µs a chunk':>14}{'x':>7}")
-    for name, cost in costs.items():
-        print(f"{name:22}{cost.cpu:18.2f}{cost.cpu / bare.cpu:7.2f}{cost.wall:14.2f}{cost.wall / bare.wall:7.2f}")
-
-
-@pytest.mark.parametrize("pace", WRITES)
-def test_what_a_chunk_costs_beside_the_bare_libraries(pace):
-    """At most 1.5 times the time of bare aiohttp, which only reads bytes; of the processor's time too where it is busy."""
+@pytest.mark.parametrize(("pace", "most"), [("", 1.5), ("/paced", 1.5), ("/burst", 1.4)])
+def test_streams_cost_of_a_chunk(report, pace, most):
+    """Beside bare aiohttp, which only reads bytes: the time that passes, and the processor's where it is busy."""
     with provider() as url:
-        costs = asyncio.run(measure(url + pace))
-    table(f"A stream of {STREAM_CHUNKS} chunks in {WRITES[pace]}", costs)
-    bare, passed_on, by_chunks = (costs[name] for name in ("bare aiohttp", "Standby, passed on", "Standby, by chunks"))
-    # Of many chunks in one write aiohttp makes no chunks: taking them apart is no comparison there.
-    for ours in (passed_on,) if pace == "/burst" else (passed_on, by_chunks):
-        assert ours.wall <= CHUNK_TARGET * bare.wall
-        # Between paced chunks the processor sleeps, and what it costs to wake it is most of both figures: printed only.
-        assert pace == "/paced" or ours.cpu <= CHUNK_TARGET * bare.cpu
+        cpu, wall = asyncio.run(measure(url + pace))
+    told = f"A chunk of a stream of {STREAM_CHUNKS} in {WRITES[pace]}"
+    report.table(f"{told}, CPU", "µs", cpu, beside=BARE)
+    report.table(f"{told}, time", "µs", wall, beside=BARE)
+    # Where many chunks are read at once aiohttp makes no chunks: taking them apart is no comparison there.
+    ours = (BY_BLOCKS, BY_CHUNKS) if pace == "/paced" else (BY_BLOCKS,)
+    # Between paced chunks the processor sleeps, and what it costs to wake it is most of both figures: printed only.
+    measures = {"time": wall} if pace == "/paced" else {"time": wall, "CPU": cpu}
+    report.must(
+        *(
+            at_most(most, f"{name}: {measure} of a chunk in {WRITES[pace]}", blocks.times(name, BARE))
+            for name in ours
+            for measure, blocks in measures.items()
+        )
+    )
 
 
-@pytest.mark.parametrize(("path", "target"), [("/begun/thinking", FIRST_CHUNK_TARGET), ("/begun", FIRST_CHUNK_AT_ONCE)])
-def test_when_the_first_chunk_is_there(path, target):
-    """At most 1.3 times as late as with bare aiohttp, from a provider that thinks hundreds of times too fast."""
+@pytest.mark.parametrize(("path", "most"), [("/begun/thinking", 1.3), ("/begun", 1.9)])
+def test_streams_when_the_first_chunk_is_there(report, path, most):
+    """At most 1.3 times as late as with bare aiohttp, from a provider that thinks hundreds of times too fast.
+
+    From one that needs no time at all, as no provider does, what holds is asserted: it was never met there.
+    """
     with provider() as url:
         firsts = asyncio.run(measure_firsts(url + path))
-    thinking = f"for {THINKING_SECONDS * 1e3:g} ms" if "thinking" in path else "not at all"
-    print(f"\n\nA provider that thinks {thinking}, least of {BLOCKS} medians of {FIRSTS}\n")
-    print(f"{'':22}{'µs to the first':>18}{'x':>7}{'µs more':>12}")
-    bare = firsts["bare aiohttp"]
-    for name, first in firsts.items():
-        print(f"{name:22}{first:18.0f}{first / bare:7.2f}{first - bare:12.0f}")
-    assert firsts["Standby, passed on"] <= target * bare
+    thinks = f"thinks for {THINKING_SECONDS * 1e3:g} ms" if "thinking" in path else "answers at once"
+    report.table(f"The first chunk with content, where the provider {thinks}", "µs", firsts, beside=BARE)
+    report.must(at_most(most, f"the first chunk, where the provider {thinks}", firsts.times(BY_BLOCKS, BARE)))
