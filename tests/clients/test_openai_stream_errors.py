@@ -44,6 +44,7 @@ ERRORS = {
         "server_error",
     ),
     "finish": (delta("error"), "server_error"),
+    "no room": (delta("insufficient_system_resource"), "overloaded"),
     "list": (event({"error": [{"message": "x", "type": "server_error"}]}), "invalid_response"),
 }
 

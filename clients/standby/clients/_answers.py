@@ -155,21 +155,24 @@ def error_inside(
     return _failure(error, status, headers, data, now=now, scrub=scrub)
 
 
-_ENDED_WITH_AN_ERROR: Final[Mapping[str, Any]] = {
-    "error": {"message": "the answer ended with an error", "type": "server_error"}
+_FAILED_ENDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "error": {"error": {"message": "the answer ended with an error", "type": "server_error"}},
+    "insufficient_system_resource": {"error": {"message": "the answer was broken off", "type": "overloaded"}},
 }
+"""Reasons for an end that are none: Mistral's (docs.mistral.ai/api), and DeepSeek's where it has no room
+(api-docs.deepseek.com/api/create-chat-completion)."""
 
 
 def _failed_choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """OpenRouter reports an error of the model's own host inside a choice; Mistral says no more than that it is one."""
+    """OpenRouter reports an error of the model's own host inside a choice; others end it with no more than a word."""
     choices = data.get("choices")
     for choice in cast("list[object]", choices) if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             told = cast("dict[str, Any]", choice)
             if isinstance(told.get("error"), dict):
                 return told
-            if told.get("finish_reason") == "error":
-                return _ENDED_WITH_AN_ERROR
+            if (end := _FAILED_ENDS.get(str(told.get("finish_reason")))) is not None:
+                return end
     return None
 
 

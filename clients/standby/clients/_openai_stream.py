@@ -18,6 +18,7 @@ from ._sse import Event
 DONE: Final = b"[DONE]"
 
 _ERROR: Final = b'"error"'
+_NO_ROOM: Final = b'"insufficient_system_resource"'
 
 _TELLING: Final = re.compile(
     rb"""
@@ -116,7 +117,7 @@ class OpenAIStream(PassedStream):
         return event.type == "error" or _TELLING.search(event.data) is not None
 
     def _may_fail(self, event: Event) -> bool:
-        return event.type == "error" or _ERROR in event.data
+        return event.type == "error" or _ERROR in event.data or _NO_ROOM in event.data
 
     def _is_for_caller(self, data: Mapping[str, Any]) -> bool:
         return not self._hide_usage or bool(data.get("choices")) or not isinstance(data.get("usage"), dict)
