@@ -50,10 +50,7 @@ async def test_plain(provider, client):
     request = route.calls.last.request
     assert json.loads(request.content) == {"model": "gpt", "messages": BODY["messages"], "max_completion_tokens": 64}
     assert request.headers["authorization"] == "Bearer sk-test-0123456789abcdef"
-    assert (response.data["content"], response.data["stop_reason"]) == (
-        [{"type": "text", "text": "Hello."}],
-        "end_turn",
-    )
+    assert (response.data["content"][0]["text"], response.data["stop_reason"]) == ("Hello.", "end_turn")
     assert response.usage == Usage(9, 5, cached_tokens=4, reasoning_tokens=2)
     assert (json.loads(response.content), response.request_id) == (response.data, "req_1")
 

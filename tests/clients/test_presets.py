@@ -12,7 +12,7 @@ from standby.clients import ClientError, ClientSettings, OpenAIClient, Request, 
 from standby.clients import _presets as presets
 from standby.clients.dialects import ANSWERS, FEATURES, Reasoning, fitted
 from standby.clients.dialects._chat import CHAT, Chat
-from standby.clients.dialects._chat_server import Server, keys_of
+from standby.clients.dialects._chat_server import ChatServer, keys_of
 from tests.clients.openai_streams import HEL, STOP
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ BASE_URLS = {
     "ollama": "http://localhost:11434/v1",
     "vllm": "http://localhost:8000/v1",
 }
-SERVERS = {server.name: server for server in vars(presets).values() if isinstance(server, Server)}
+SERVERS = {server.name: server for server in vars(presets).values() if isinstance(server, ChatServer)}
 ANSWER = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}]}
 HELLO = {"role": "user", "content": "Hello!"}
 CALL = {"id": "call_0123456789", "type": "function", "function": {"name": "now", "arguments": "{}"}}

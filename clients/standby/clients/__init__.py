@@ -12,7 +12,7 @@ from ._registry import ClientMaker, ClientSettings, client_maker
 if TYPE_CHECKING:
     from ._adapt import SdkClient, adapt
     from ._anthropic import ANTHROPIC_BASE_URL, AnthropicClient
-    from ._azure import AzureOpenAIClient
+    from ._azure import AZURE_API_VERSION, AzureOpenAIClient
     from ._bedrock import BedrockClient
     from ._counting import COUNT_TOKENS, counts_tokens, estimated_count
     from ._form import Form
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._openai import OPENAI_BASE_URL, OpenAIClient
     from ._pool import HttpPool
     from ._token import Token
+    from .dialects._chat_server import ChatServer
 
 __all__ = [
     "Blame",
@@ -51,9 +52,11 @@ __all__ = [
     "COUNT_TOKENS",
     "counts_tokens",
     "estimated_count",
+    "ChatServer",
+    "AzureOpenAIClient",
+    "AZURE_API_VERSION",
     "AnthropicClient",
     "ANTHROPIC_BASE_URL",
-    "AzureOpenAIClient",
     "BedrockClient",
     "GeminiClient",
     "GEMINI_BASE_URL",
@@ -64,11 +67,13 @@ __all__ = [
 _SPEAKING_HTTP = {
     "ANTHROPIC_BASE_URL": "_anthropic",
     "AnthropicClient": "_anthropic",
-    "AzureOpenAIClient": "_azure",
     "BedrockClient": "_bedrock",
     "COUNT_TOKENS": "_counting",
     "counts_tokens": "_counting",
     "estimated_count": "_counting",
+    "AZURE_API_VERSION": "_azure",
+    "AzureOpenAIClient": "_azure",
+    "ChatServer": "dialects._chat_server",
     "Form": "_form",
     "GEMINI_BASE_URL": "_gemini",
     "GeminiClient": "_gemini",

@@ -21,7 +21,7 @@ from ._pool import HttpPool
 from ._protocols import Request
 from ._registry import ClientSettings
 from ._token import Token, token_of
-from .dialects._chat_server import OPENAI, Server
+from .dialects._chat_server import OPENAI, ChatServer
 
 __all__ = ["AZURE_API_VERSION", "AzureOpenAIClient"]
 
@@ -39,7 +39,7 @@ _DEPLOYED: Final = frozenset(
 
 _NAMES_AS_OPENAI_FROM: Final = "2024-12-01"
 AZURE: Final = replace(OPENAI, name="azure_openai")
-AZURE_2024: Final = Server(
+AZURE_2024: Final = ChatServer(
     name="azure_openai",
     pages=("github.com/Azure/azure-rest-api-specs (AzureOpenAI/inference/stable/2024-10-21)",),
     lacks=("reasoning", "verbosity", "metadata", "service_tier", "store", "file_data", "file_id", "audio"),

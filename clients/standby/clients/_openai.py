@@ -28,7 +28,7 @@ from ._protocols import AUDIO, Request, Response
 from ._registry import ClientSettings
 from ._translation import translated
 from .dialects._chat import Chat
-from .dialects._chat_server import OPENAI, Server
+from .dialects._chat_server import OPENAI, ChatServer
 
 __all__ = ["OPENAI_BASE_URL", "OpenAIClient"]
 
@@ -58,7 +58,7 @@ class OpenAIClient(HttpClient):
         http: HttpPool | Host | None = None,
         connect_seconds: float | None = None,
         streams_may_end_without_finish: bool = False,
-        server: Server = OPENAI,
+        server: ChatServer = OPENAI,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare a client; nothing is opened before the first call.

@@ -14,7 +14,7 @@ from ._body import Body, InvalidBody
 from ._openai_wire import refused
 from ._protocols import Request
 from .dialects import unsupported
-from .dialects._chat_server import OPENAI, Server, asks, keys_of
+from .dialects._chat_server import OPENAI, ChatServer, asks, keys_of
 from .dialects._reading import as_objects
 
 __all__ = ["fitted_request"]
@@ -24,7 +24,7 @@ _CHAT: Final = "chat/completions"
 _FORM: Final = "response_format"
 
 
-def fitted_request(request: Request, server: Server) -> tuple[Request, tuple[str, ...]]:
+def fitted_request(request: Request, server: ChatServer) -> tuple[Request, tuple[str, ...]]:
     """The request as ``server`` can take it, and the names of what was left out; the same one where all is well.
 
     Raises:
@@ -71,7 +71,7 @@ def _without(
 
 
 def _as_it_can(
-    data: Mapping[str, Any], server: Server, drop: Collection[str]
+    data: Mapping[str, Any], server: ChatServer, drop: Collection[str]
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     missing = tuple(server.missing(data))
     if refusals := [name for name in missing if name not in drop]:

@@ -11,14 +11,14 @@ from typing import Final
 
 from ._openai import OpenAIClient
 from ._registry import ClientSettings
-from .dialects._chat_server import Server, nine_letters
+from .dialects._chat_server import ChatServer, nine_letters
 
 _SYSTEM: Final = {"developer": "system"}
 _OLD_BOUND: Final = {"max_completion_tokens": "max_tokens"}
 _ANSWERS_THOUGHTS: Final = {"answer_thinking": ""}
 _NO_MEDIA: Final = ("image_data", "image_url", "image_detail", "file_data", "file_id", "audio")
 
-GROQ: Final = Server(
+GROQ: Final = ChatServer(
     name="groq",
     pages=("console.groq.com/docs/openai", "console.groq.com/docs/api-reference", "console.groq.com/docs/reasoning"),
     has=_ANSWERS_THOUGHTS,
@@ -29,7 +29,7 @@ GROQ: Final = Server(
     roles=_SYSTEM,
     responses=True,
 )
-MISTRAL: Final = Server(
+MISTRAL: Final = ChatServer(
     name="mistral",
     pages=("docs.mistral.ai/api", "github.com/mistralai/mistral-common"),
     has=_ANSWERS_THOUGHTS,
@@ -44,7 +44,7 @@ MISTRAL: Final = Server(
     call_id=nine_letters,
     counts_when_asked=False,
 )
-DEEPSEEK: Final = Server(
+DEEPSEEK: Final = ChatServer(
     name="deepseek",
     pages=("api-docs.deepseek.com/api/create-chat-completion", "api-docs.deepseek.com/guides/thinking_mode"),
     has={**_ANSWERS_THOUGHTS, "thinking": "their words"},
@@ -57,7 +57,7 @@ DEEPSEEK: Final = Server(
     max_stops=16,
     takes_parts=False,
 )
-TOGETHER: Final = Server(
+TOGETHER: Final = ChatServer(
     name="together",
     pages=("docs.together.ai/reference/chat-completions-1",),
     has={**_ANSWERS_THOUGHTS, "top_k": ""},
@@ -70,7 +70,7 @@ TOGETHER: Final = Server(
     roles=_SYSTEM,
     counts_when_asked=False,
 )
-OPENROUTER: Final = Server(
+OPENROUTER: Final = ChatServer(
     name="openrouter",
     pages=(
         "openrouter.ai/docs/api-reference/parameters",
@@ -92,7 +92,7 @@ OPENROUTER: Final = Server(
     shows_thoughts=None,
     responses=True,
 )
-XAI: Final = Server(
+XAI: Final = ChatServer(
     name="xai",
     pages=("docs.x.ai/docs/api-reference",),
     has=_ANSWERS_THOUGHTS,
@@ -102,7 +102,7 @@ XAI: Final = Server(
     ),
     responses=True,
 )
-FIREWORKS: Final = Server(
+FIREWORKS: Final = ChatServer(
     name="fireworks",
     pages=("docs.fireworks.ai/api-reference/post-chatcompletions",),
     has={**_ANSWERS_THOUGHTS, "top_k": ""},
@@ -113,7 +113,7 @@ FIREWORKS: Final = Server(
     roles=_SYSTEM,
     responses=True,
 )
-OLLAMA: Final = Server(
+OLLAMA: Final = ChatServer(
     name="ollama",
     pages=("docs.ollama.com/api/openai-compatibility",),
     has=_ANSWERS_THOUGHTS,
@@ -127,7 +127,7 @@ OLLAMA: Final = Server(
     roles=_SYSTEM,
     responses=True,
 )
-VLLM: Final = Server(
+VLLM: Final = ChatServer(
     name="vllm",
     pages=("docs.vllm.ai/en/latest/serving/openai_compatible_server",),
     has={**_ANSWERS_THOUGHTS, "answer_stop_sequence": "", "top_k": ""},
@@ -141,7 +141,7 @@ VLLM: Final = Server(
 )
 
 
-def _maker(server: Server, base_url: str) -> Callable[[ClientSettings], OpenAIClient]:
+def _maker(server: ChatServer, base_url: str) -> Callable[[ClientSettings], OpenAIClient]:
     def made(settings: ClientSettings) -> OpenAIClient:
         return OpenAIClient(
             api_key=settings.api_key,

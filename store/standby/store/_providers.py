@@ -56,7 +56,8 @@ class Provider(Section):
     out. The record of a run says what was. By default: marks for a cache, and earlier thoughts, which only the vendor
     that thought them can read."""
     api_version: ApiVersion | None = None
-    """Of `azure_openai`: a dated version of its API, or `v1`."""
+    """Of `azure_openai`: a dated version of its API, or `v1`; the last dated one that is no preview where left out.
+    Reasoning models, and what came after 2024, need `v1`."""
     region: Id | None = None
     """Of `bedrock`: the region of AWS, such as `eu-central-1`."""
     access_key_id: Key | None = None

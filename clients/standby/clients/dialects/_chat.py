@@ -19,7 +19,7 @@ from ._chat_answer import answer_of, body_of_answer
 from ._chat_body import body_of
 from ._chat_parts import AUDIO_FORMATS
 from ._chat_request import conversation_of
-from ._chat_server import OPENAI, Server
+from ._chat_server import OPENAI, ChatServer
 from ._chat_stream import ChatReader, ChatWriter
 from ._features import ANSWERS, FEATURES, parts_of
 from ._frames import EventFrames
@@ -41,7 +41,7 @@ class Chat:
         may_end_without_finish: Whether a stream that just ends is complete.
     """
 
-    def __init__(self, server: Server = OPENAI, *, may_end_without_finish: bool = False) -> None:
+    def __init__(self, server: ChatServer = OPENAI, *, may_end_without_finish: bool = False) -> None:
         self.name = server.name
         self.supports = _supported(server)
         self._server = server
@@ -104,14 +104,14 @@ class _OpenEnd(EventFrames):
         return [*super().rest(), Event(b"[DONE]", "message")]
 
 
-def _supported(server: Server) -> Mapping[str, str]:
+def _supported(server: ChatServer) -> Mapping[str, str]:
     remarks = {**_REMARKS, "stop": f"up to {server.max_stops}", "temperature": f"up to {server.max_temperature:g}"}
     every = (*(feature.name for feature in FEATURES), *ANSWERS)
     lacks = (_NOT_OPENAIS | _NOT_TOLD_BY_OPENAI | frozenset(server.lacks)) - server.has.keys()
     return {name: server.has.get(name, remarks.get(name, "")) for name in every if name not in lacks}
 
 
-def _out_of_range(conversation: Conversation, server: Server) -> Iterator[tuple[str, str]]:
+def _out_of_range(conversation: Conversation, server: ChatServer) -> Iterator[tuple[str, str]]:
     if len(conversation.stop) > server.max_stops:
         yield "stop", f"no more than {server.max_stops}"
     if (conversation.temperature or 0) > server.max_temperature:

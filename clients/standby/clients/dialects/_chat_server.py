@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from ._chat_request import asks_for_nothing
 from ._reading import as_object, as_objects, as_text
 
-__all__ = ["OPENAI", "Server", "asks", "keys_of", "nine_letters"]
+__all__ = ["OPENAI", "ChatServer", "asks", "keys_of", "nine_letters"]
 
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "max_tokens": ("max_completion_tokens", "max_tokens", "max_output_tokens"),
@@ -44,7 +44,7 @@ def asks(feature: str, key: str, value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class ChatServer:
     """One server.
 
     Attributes:
@@ -143,7 +143,7 @@ def nine_letters(call_id: str) -> str:
 
 _NINE: Final = 9
 
-OPENAI: Final = Server(
+OPENAI: Final = ChatServer(
     name="openai",
     pages=("developers.openai.com/api/reference/resources/chat",),
     shows_thoughts=False,
