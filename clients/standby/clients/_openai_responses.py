@@ -20,7 +20,7 @@ from ._passed_stream import PassedStream
 from ._protocols import Request
 from ._sse import Event
 from .dialects import unsupported
-from .dialects._chat_server import Server
+from .dialects._chat_server import ChatServer
 from .dialects._reading import as_object, as_text
 from .dialects._responses_asked import LOGPROBS
 from .dialects._responses_items import opened
@@ -50,7 +50,7 @@ _NOT_YET: Final = frozenset({"message", "reasoning"})
 """Items whose deltas are their content. Of others, which are tools, it is content that the model asks for them."""
 
 
-def fitted_responses(request: Request, server: Server) -> tuple[Request, tuple[str, ...]]:
+def fitted_responses(request: Request, server: ChatServer) -> tuple[Request, tuple[str, ...]]:
     """The request without what it may not have, and the names of what was left out; the same one where all is well.
 
     Raises:

@@ -17,7 +17,7 @@ from ._reading import as_object, as_objects, as_text
 __all__ = ["OPENAI", "ChatServer", "asks", "keys_of", "nine_letters"]
 
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "max_tokens": ("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    "max_tokens": ("max_completion_tokens", "max_tokens"),
     "reasoning": ("reasoning_effort", "reasoning"),
     "logprobs": ("logprobs", "top_logprobs"),
     "user": ("user", "safety_identifier"),
