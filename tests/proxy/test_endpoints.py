@@ -110,8 +110,6 @@ async def test_no_failover(written, asked):
 @pytest.mark.parametrize(
     ("method", "path", "named"),
     [
-        ("POST", "/v1/audio/speech", "'/v1/audio/speech'"),
-        ("POST", "/v1/audio/transcriptions", "'/v1/audio/transcriptions'"),
         ("GET", "/", "The operator's page (see /admin/candidates and /readyz)"),
     ],
 )

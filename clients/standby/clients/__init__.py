@@ -6,7 +6,17 @@ from ._answers import client_error_of
 from ._body import Body, InvalidBody
 from ._errors import Blame, ClientError, Work, redacted
 from ._hints import retry_hint
-from ._protocols import Block, Chunk, ProviderClient, ProviderStream, Request, Response, StreamingClient, Usage
+from ._protocols import (
+    EVENT_STREAM,
+    Block,
+    Chunk,
+    ProviderClient,
+    ProviderStream,
+    Request,
+    Response,
+    StreamingClient,
+    Usage,
+)
 from ._registry import ClientMaker, ClientSettings, client_maker
 
 if TYPE_CHECKING:
@@ -31,6 +41,7 @@ __all__ = [
     "ClientError",
     "ClientMaker",
     "ClientSettings",
+    "EVENT_STREAM",
     "Form",
     "InvalidBody",
     "ProviderClient",

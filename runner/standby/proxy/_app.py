@@ -19,14 +19,11 @@ from ._access import Callers, Operators
 from ._admin import Admin, Tools
 from ._answers import error_answer, json_answer
 from ._asked import path_of, run_id_of
-from ._calls import JSON_ENDPOINTS, Calls
+from ._calls import ENDPOINTS, Calls
 from ._meter import Meter
 from ._refusals import Refusal, not_found, not_yet, quoted
 
-NOT_YET: Final = (
-    ("/v1/audio/{rest:path}", "POST"),
-    ("/", "GET"),
-)
+NOT_YET: Final = (("/", "GET"),)
 """Paths of the HTTP contract that this version answers with 501."""
 
 NOBODY_TO_ANSWER: Final = 499
@@ -48,7 +45,7 @@ def create_app(runner: Runner, settings: ServerSettings | None = None, tools: To
     models = Models(runner, callers)
     admin = Admin(runner, operators, tools)
     routes = [
-        *(Route(f"/v1/{path}", calls.endpoint(path), methods=["POST"]) for path in JSON_ENDPOINTS),
+        *(Route(f"/v1/{path}", calls.endpoint(path), methods=["POST"]) for path in ENDPOINTS),
         Route(f"/v1/{COUNT_TOKENS}", calls.count, methods=["POST"]),
         Route("/v1/models", models.listed, methods=["GET"]),
         Route("/v1/models/{model:path}", models.one, methods=["GET"]),

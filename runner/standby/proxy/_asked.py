@@ -12,7 +12,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Scope
 
-from standby.clients import Body, InvalidBody
+from standby.clients import Body, Form, InvalidBody
 from standby.runner import new_run_id
 
 from ._refusals import Refusal, bad_request
@@ -96,6 +96,19 @@ async def body_of(request: Request, max_bytes: int) -> Body:
         return Body(content)
     except InvalidBody as error:
         raise invalid_body(error) from None
+
+
+async def form_of(request: Request, max_bytes: int) -> Form:
+    """The form that the request brings.
+
+    Raises:
+        Refusal: It brings none, or too large a one.
+    """
+    content = await bounded_body(request, max_bytes)
+    try:
+        return Form(content, request.headers.get("content-type", ""))
+    except InvalidBody as error:
+        raise bad_request("invalid_form", f"The request's body: {error}.") from None
 
 
 def invalid_body(error: InvalidBody) -> Refusal:

@@ -30,11 +30,26 @@ from standby.store import PriorityClass
 
 from ._access import Caller, Callers
 from ._answers import error_answer, record_headers
-from ._asked import Options, body_of, invalid_body, model_of, options_of, passed_on, path_of, run_id_of, wants_stream
+from ._asked import (
+    Options,
+    body_of,
+    form_of,
+    invalid_body,
+    model_of,
+    options_of,
+    passed_on,
+    path_of,
+    run_id_of,
+    wants_stream,
+)
 from ._refusals import Refusal, at_limit, bad_request, listed, not_found, not_yet, quoted, refusal_of
 from ._streams import EventStream, until_gone
 
-JSON_ENDPOINTS: Final = (
+SPEECH: Final = "audio/speech"
+"""Its answer comes as it is spoken, whether or not it is asked for in events."""
+FORM_ENDPOINTS: Final = ("audio/transcriptions", "audio/translations")
+"""A recording comes in a form, and what is said in it need not go out as JSON."""
+ENDPOINTS: Final = (
     "chat/completions",
     "completions",
     "embeddings",
@@ -42,8 +57,10 @@ JSON_ENDPOINTS: Final = (
     "moderations",
     "images/generations",
     "messages",
+    SPEECH,
+    *FORM_ENDPOINTS,
 )
-STREAMED_ENDPOINTS: Final = ("chat/completions", "completions", "messages", "responses")
+STREAMED_ENDPOINTS: Final = ("chat/completions", "completions", "messages", "responses", SPEECH, *FORM_ENDPOINTS)
 
 
 class Calls:
@@ -61,15 +78,16 @@ class Calls:
         self._max_body_bytes = max_body_bytes
 
     def endpoint(self, path: str) -> Callable[[Request], Awaitable[Response]]:
-        """The handler of one JSON endpoint."""
+        """The handler of one endpoint."""
+        read = form_of if path in FORM_ENDPOINTS else body_of
 
         async def handle(request: Request) -> Response:
             caller = self._callers.of(request)
             options = options_of(request)
-            body = await body_of(request, self._max_body_bytes)
+            body = await read(request, self._max_body_bytes)
             model = self._model(caller, body)
             sent = ModelRequest(model, body, path, passed_on(request))
-            if wants_stream(body):
+            if wants_stream(body) or path == SPEECH:
                 return await self._stream(request, sent, options, caller)
             return await self._answer(request, sent, options, caller)
 
@@ -123,6 +141,8 @@ class Calls:
         finally:
             _give_back(lease, record)
         response, headers = result.response, record_headers(result.record)
+        if sent.endpoint in FORM_ENDPOINTS:
+            headers["content-type"] = response.headers.get("content-type", "application/json")
         return Response(response.content, response.status, headers, media_type="application/json")
 
     async def _stream(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:

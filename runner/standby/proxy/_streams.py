@@ -2,7 +2,8 @@
 
 Until there is content everything that fails is invisible to the caller but for the trail. After it a failure ends the
 stream with one error event: it is never ended as if it were complete. What ends it, and what that event is like, is
-a matter of what its caller speaks. Sending waits for a caller that reads slowly, and nothing is read meanwhile.
+a matter of what its caller speaks; sound has no events, and is cut together with its connection. Sending waits for a
+caller that reads slowly, and nothing is read meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from ._refusals import Refusal
 
 DONE: Final = b"data: [DONE]\n\n"
 NAMED: Final = ("/v1/messages", "/v1/responses")
-"""Where events have names, and the last one of a stream that is complete says so itself."""
+"""Where events have names."""
+END_THEMSELVES: Final = (*NAMED, "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations")
+"""Where the last event of a stream that is complete says so itself."""
 STREAM_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -70,6 +73,8 @@ class EventStream(Response):
             stream = self._begin()
             async with stream:
                 headers = {**STREAM_HEADERS, **record_headers(stream.record)}
+                if not stream.has_events:
+                    headers["content-type"] = stream.content_type
                 raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": 200, "headers": raw})
                 await _pass_on(stream, path, send)
@@ -94,11 +99,13 @@ async def _pass_on(stream: RunStream, path: str, send: Send) -> None:
             last = block.raw
             await send(_part(last))
     except StreamInterrupted as broken:
+        if not stream.has_events:
+            return  # an answer that is not ended is cut by the server
         refusal = Refusal(502, "upstream_error", "stream_interrupted", f"The stream broke: {broken.__cause__}")
         event = break_of(path, refusal, stream.record.run_id, last)
         await send(_part(event, more=False))
     else:
-        said_so = path in NAMED or last.endswith(DONE)
+        said_so = path in END_THEMSELVES or last.endswith(DONE)
         await send(_part(b"" if said_so else DONE, more=False))
 
 

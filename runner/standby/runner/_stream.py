@@ -20,7 +20,7 @@ from typing import Any, Final, Self, cast
 
 import orjson
 
-from standby.clients import Block, Chunk, ClientError, ProviderStream, Request, StreamingClient, Usage
+from standby.clients import EVENT_STREAM, Block, Chunk, ClientError, ProviderStream, Request, StreamingClient, Usage
 from standby.store import Commit, Effect
 
 from ._drive import Driver
@@ -165,6 +165,16 @@ class RunStream:
     def usage(self) -> Usage | None:
         """What the provider counted, as soon as it said so."""
         return None if self._opened is None else self._opened.stream.usage
+
+    @property
+    def content_type(self) -> str:
+        """Of what is read: events, unless it is sound."""
+        return EVENT_STREAM if self._opened is None else self._opened.stream.content_type
+
+    @property
+    def has_events(self) -> bool:
+        """Whether what is read are events; sound comes in pieces, which only `read` gives."""
+        return self.content_type.startswith(EVENT_STREAM)
 
     def __aiter__(self) -> Self:
         return self
