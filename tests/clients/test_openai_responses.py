@@ -119,7 +119,10 @@ async def test_content(said):
 )
 async def test_no_content(said):
     """What only announces is no content: a failure after it is still nobody's business."""
-    assert (await failure(CREATED, said, FAILED)).code == "server_error"
+    stream = opened(CREATED, said, FAILED)
+    with pytest.raises(ClientError, match="The model failed"):
+        while (block := await stream.read()) is not None:
+            assert not block.content
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,12 @@ async def test_error__fields():
     assert (error.scope, error.request_id, error.status) == ("credential_model", "req_1", 200)
 
 
+@pytest.mark.parametrize("name", ["flat", "flat, unnamed", "error", "failed, too many"])
+async def test_error__message(name):
+    """What the vendor says of it is told, wherever it stands."""
+    assert (await failure(CREATED, ERRORS[name][0])).message in ("It broke.", "Slow down.", "Slow.")
+
+
 async def test_silence():
     """No more than a bounded amount is held back before the first content."""
     noise = told("response.something_new", padding="x" * 65_536)
@@ -296,6 +305,7 @@ def sent(provider, client):
             {"text": {"format": {"type": "text"}}},
         ),
         ("json_object", {"text": {"format": {"type": "json_object"}}}, {}),
+        ("json_schema", {"text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}}, {}),
         ("reasoning", {"reasoning": {"effort": "low"}}, {}),
         ("user", {"safety_identifier": "u"}, {}),
         ("tools", {"tools": [], "tool_choice": "auto"}, {}),
@@ -345,6 +355,14 @@ async def test_thoughts_of_its_own(sent):
     own = [{**THOUGHT, "encrypted_content": "gAAAA"}, {**THOUGHT, "encrypted_content": None}, SIGNED]
     content, dropped = await sent(asked("thinking", input=own))
     assert (content["input"], dropped) == (own, ())
+
+
+async def test_bad_body(client):
+    """Nothing is sent that is no JSON object."""
+    for body in (b"[]", b"{"):
+        with pytest.raises(ClientError) as caught:
+            await client.send(Request("m", body, endpoint="responses"))
+        assert caught.value.code == "bad_request"
 
 
 # -- servers that do not have it

@@ -82,7 +82,7 @@ def _its_own(item: dict[str, Any]) -> dict[str, Any]:
     """An item without what another vendor signed, which a caller sends back as it got it; nothing of a thought."""
     if item.get("type") == "reasoning" and opened(as_text(item.get("encrypted_content"))) is not None:
         return {}
-    if item.get("type") == "function_call" and "extra_content" in item:
+    if "extra_content" in item:
         return {key: value for key, value in item.items() if key != "extra_content"}
     return item
 

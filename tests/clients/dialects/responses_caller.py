@@ -299,6 +299,7 @@ class Heard:
 
     def _added(self, index, item):
         assert index == len(self._items) + len(self._open)
+        assert all("call" in each for each in self._open.values()), "a message or a thought is over before others begin"
         self._open[index] = {"id": item["id"]}
         if item["type"] == "function_call":
             self._open[index] |= {"call": self._calls, "words": ""}

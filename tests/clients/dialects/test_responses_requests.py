@@ -75,6 +75,7 @@ def test_what_is_as_if_left_out(asked):
         ({"tools": [{**TOOL, "defer_loading": True}]}, "tools.function.defer_loading"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.file_search"),
         ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "tools": []}}, "tool_choice.allowed_tools"),
+        ({"text": {"something_new": 1}}, "text.something_new"),
         ({"something_new": 1}, "something_new"),
     ],
     ids=str,
@@ -143,6 +144,8 @@ def test_what_nobody_else_understands(its, name):
         ({"text": {"format": {}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
         ({"tool_choice": {}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.name"),
+        ({"tool_choice": 1}, "tool_choice"),
         ({"reasoning": {"effort": "heroic"}}, "reasoning.effort"),
         ({"include": [1]}, "include[0]"),
         ({"metadata": {"a": 1}}, "metadata.a"),
@@ -226,9 +229,19 @@ def test_logprobs(asked, alternatives):
     assert read(**asked).logprobs == alternatives
 
 
-def test_tool_choice__with_tools():
-    """With tools, to forbid them asks for something."""
-    assert read(tools=[TOOL], tool_choice="none").tool_choice == ToolChoice("none")
+@pytest.mark.parametrize(
+    ("asked", "choice"),
+    [
+        ("auto", None),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "name": "f"}, ToolChoice("tool", "f")),
+    ],
+    ids=str,
+)
+def test_tool_choice(asked, choice):
+    """With tools, to forbid them asks for something as well."""
+    assert read(tools=[TOOL], tool_choice=asked).tool_choice == choice
 
 
 @pytest.mark.parametrize(

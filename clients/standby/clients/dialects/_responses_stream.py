@@ -118,7 +118,7 @@ class ResponsesWriter:
                 self._sign(delta)
             case ToolCallBegun():
                 self._call(delta)
-            case ToolCallDelta() if delta.arguments and delta.index in self._calls:
+            case ToolCallDelta() if delta.arguments:
                 call = self._calls[delta.index]
                 call.words.append(delta.arguments)
                 self._tell("response.function_call_arguments.delta", **call.place, delta=delta.arguments)
