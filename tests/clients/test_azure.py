@@ -188,6 +188,27 @@ async def test_messages():
     assert response.data["content"][0]["text"] == "Hi."
 
 
+@pytest.mark.parametrize(
+    ("version", "path"),
+    [
+        ("2024-10-21", "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
+        ("2025-01-01-preview", "/openai/deployments/gpt-4o/chat/completions?api-version=2025-01-01-preview"),
+        ("2025-03-01-preview", "/openai/responses?api-version=2025-03-01-preview"),
+        ("v1", "/openai/v1/responses"),
+    ],
+)
+async def test_responses(version, path):
+    """OpenAI's Responses go as they are to versions that have them, and as a chat to others."""
+    native = path.startswith(("/openai/responses", "/openai/v1"))
+    whole = {"status": "completed", "output": [{"type": "function_call"}]}
+    client, sent = azure(httpx.Response(200, json=whole if native else ANSWER), api_version=version)
+    response = await client.send(Request("gpt-4o", {"model": "c", "input": "Hello!"}, "responses"))
+    assert str(sent[0].url) == RESOURCE + path
+    told = {"input": "Hello!"} if native else {"messages": [HELLO]}
+    assert json.loads(sent[0].content) == {"model": "gpt-4o", **told}
+    assert response.data["status"] == "completed"
+
+
 @pytest.mark.parametrize("endpoint", ["chat/completions", "messages"])
 async def test_first_event(endpoint):
     """A stream begins with what the filter found of the prompt, and no choice: that is no content, and no failure."""

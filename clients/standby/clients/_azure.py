@@ -38,6 +38,8 @@ _DEPLOYED: Final = frozenset(
 """What is asked of a deployment; the rest is asked of the resource, and names the model in its body."""
 
 _NAMES_AS_OPENAI_FROM: Final = "2024-12-01"
+_RESPONSES_FROM: Final = "2025-03-01"
+"""learn.microsoft.com/azure/ai-foundry/openai/how-to/responses"""
 AZURE: Final = replace(OPENAI, name="azure_openai")
 AZURE_2024: Final = ChatServer(
     name="azure_openai",
@@ -48,6 +50,12 @@ AZURE_2024: Final = ChatServer(
     shows_thoughts=False,
 )
 """The dated versions up to the default one."""
+
+
+def _server_of(date: str) -> ChatServer:
+    if date < _NAMES_AS_OPENAI_FROM:
+        return AZURE_2024
+    return AZURE if date >= _RESPONSES_FROM else replace(AZURE, responses=False)
 
 
 class AzureOpenAIClient(OpenAIClient):
@@ -97,7 +105,7 @@ class AzureOpenAIClient(OpenAIClient):
             http=http,
             connect_seconds=connect_seconds,
             streams_may_end_without_finish=streams_may_end_without_finish,
-            server=AZURE_2024 if self._dated and api_version < _NAMES_AS_OPENAI_FROM else AZURE,
+            server=_server_of(api_version) if self._dated else AZURE,
             clock=clock,
         )
 
