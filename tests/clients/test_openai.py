@@ -56,6 +56,20 @@ async def test_response__compressed(provider, client):
         ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, Usage(3, 4)),
         ({"input_tokens": 3, "output_tokens": 4}, Usage(3, 4)),
         ({"prompt_tokens": 3, "total_tokens": 3}, Usage(3, 0)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            Usage(9, 5, 4, 2, 3),
+        ),
+        (
+            {"input_tokens": 9, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4}},
+            Usage(9, 5, 4),
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": None}, Usage(9, 5)),
         ({"prompt_tokens": -3, "completion_tokens": "4"}, None),
         ({"prompt_tokens": True}, None),
         *(({}, None), (None, None), ("7", None)),

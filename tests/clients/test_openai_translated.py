@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from standby.clients import ClientError, OpenAIClient, Request, Usage
+from standby.clients import ClientError, ClientSettings, OpenAIClient, Request, Usage, client_maker
 from tests.clients.openai_streams import COUNT, DONE, HEL, LO, ROLE, STOP, delta, event
 from tests.clients.test_openai_stream_errors import ERRORS
 
@@ -53,6 +53,21 @@ async def test_plain(provider, client):
     assert (response.data["content"][0]["text"], response.data["stop_reason"]) == ("Hello.", "end_turn")
     assert response.usage == Usage(9, 5, cached_tokens=4, reasoning_tokens=2)
     assert (json.loads(response.content), response.request_id) == (response.data, "req_1")
+
+
+async def test_no_id_and_no_time(provider, client):
+    """Where a server tells neither its id nor the time, the call's own id and our clock stand for them."""
+    bare = {"choices": ANSWER["choices"]}
+    headers = {"x-request-id": "req_1"}
+    body = {"input": "Hello!"}
+    together = client_maker("together")(
+        ClientSettings(name="it", base_url="https://provider.test/v1", http=httpx.MockTransport(provider.async_handler))
+    )
+    provider.post("/chat/completions").respond(200, json=bare, headers=headers)
+    assert (await client.send(asked())).data["id"].endswith("req_1")
+    responded = (await together.send(asked(body=body, endpoint="responses"))).data
+    assert responded["id"].endswith("req_1")
+    assert responded["created_at"] > 0
 
 
 async def test_stream(provider, client):

@@ -170,6 +170,17 @@ async def test_mistral():
     assert "seed" not in provider.body
 
 
+async def test_mistral__its_own_ids():
+    """Where nothing has to be changed the body goes through as it came."""
+    provider = Provider("mistral")
+    body = (
+        b'{ "model":"m", "messages":[{"role":"user","content":"Hello!"}, {"role":"assistant","tool_calls":[{"id":'
+        b'"abcDEF123","function":{"name":"now","arguments":"{}"}}]}, {"role":"tool","tool_call_id":"abcDEF123"}] }'
+    )
+    await provider.client.send(Request("m", body))
+    assert provider.sent[0].content == body
+
+
 @pytest.mark.parametrize(("server", "asks"), [("groq", True), ("mistral", False), ("together", False)])
 async def test_counting(server, asks):
     """A stream is asked to count tokens where that may be asked; others do so unasked, and refuse to be."""

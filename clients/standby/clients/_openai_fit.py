@@ -41,7 +41,7 @@ def fitted_request(request: Request, server: ChatServer) -> tuple[Request, tuple
     fitted, dropped = _without(data, may_go)
     if server is not OPENAI and request.endpoint.strip("/") == _CHAT:
         fitted, more = _as_it_can(fitted, server, request.drop)
-        dropped = (*dropped, *(name for name in more if name not in dropped))
+        dropped += more
         request = replace(request, count_tokens=request.count_tokens and server.counts_when_asked)
     return (request if fitted is data else replace(request, body=fitted)), dropped
 

@@ -14,6 +14,7 @@ from standby.clients.dialects import (
     Counted,
     File,
     Finished,
+    Image,
     InvalidRequest,
     Logprob,
     LogprobsDelta,
@@ -148,6 +149,41 @@ def test_reasoning__a_budget_is_an_effort():
     assert json.loads(CHAT.written(asked, "m", stream=False))["reasoning_effort"] == "medium"
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "means"),
+    [
+        ({"enabled": True}, Reasoning("medium")),
+        ({"enabled": False}, Reasoning("none")),
+        ({"enabled": True, "effort": "low"}, Reasoning("low")),
+        ({"enabled": True, "max_tokens": 2000}, Reasoning("", 2000)),
+    ],
+)
+def test_reasoning__openrouter(reasoning, means):
+    """That there is to be thinking at all says how much, unless something else does."""
+    assert CHAT.conversation({"messages": [HELLO], "reasoning": reasoning}).reasoning == means
+
+
+def thoughts_in(**message):
+    return CHAT.conversation({"messages": [{"role": "assistant", "content": "", **message}]}).messages[0].parts
+
+
+def test_thoughts():
+    """Thoughts are read wherever servers put them; pieces of one are joined up to its signature, and no further."""
+    assert thoughts_in(reasoning="Hm.") == thoughts_in(reasoning_content="Hm.") == (Thinking("Hm."),)
+    pieces = [{"text": "A"}, {"signature": "s"}, {"text": "B"}]
+    details = [{"type": "reasoning.text", "index": 0, **piece} for piece in pieces]
+    assert thoughts_in(reasoning_details=details) == (Thinking("A", "s"), Thinking("B"))
+    separate = [{"type": "reasoning.text", "text": "A"}, {"type": "reasoning.text", "text": "B"}]
+    assert thoughts_in(reasoning_details=separate) == (Thinking("A"), Thinking("B"))
+
+
+def test_image_detail__auto_is_none():
+    """To look as closely as one likes is what happens anyhow."""
+    image = {"type": "image_url", "image_url": {"url": "https://a.example/a.png", "detail": "auto"}}
+    [part] = CHAT.conversation({"messages": [{"role": "user", "content": [image]}]}).messages[0].parts
+    assert part == Image("https://a.example/a.png")
+
+
 # -- answers -----------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +220,15 @@ def test_answered__ids_are_as_openais():
     said = CHAT.read(answer({"content": "Hi."}))
     assert CHAT.answered(said, ASKED)["id"] == "chatcmpl-1"
     assert CHAT.answered(CHAT.read(CHAT.answered(said, ASKED)), ASKED)["id"] == "chatcmpl-1"
+
+
+def test_answered__logprobs_of_a_refusal():
+    """How likely the tokens of a refusal were has a place of its own."""
+    token = {"token": "No.", "logprob": -0.5, "bytes": [78, 111, 46], "top_logprobs": []}
+    logprobs = {"content": None, "refusal": [token]}
+    said = CHAT.read(answer({"refusal": "No."}, logprobs=logprobs))
+    assert said.choices[0].logprobs == (Logprob("No.", -0.5),)
+    assert CHAT.answered(said, ASKED)["choices"][0]["logprobs"] == logprobs
 
 
 # -- streams -----------------------------------------------------------------------------------------------------
