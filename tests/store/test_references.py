@@ -187,6 +187,50 @@ def test_provider__neither_address_nor_key():
     ]
 
 
+@pytest.mark.parametrize(
+    ("client", "section", "said"),
+    [
+        ("bedrock", {}, ["region: is required; found nothing"]),
+        (
+            "bedrock",
+            {"base_url": "https://b.example"},
+            ["region: is required where base_url is given; found nothing"],
+        ),
+        (
+            "bedrock",
+            {"region": "eu-west-1", "access_key_id": "AKIDEXAMPLE"},
+            ["secret_access_key: is required where access_key_id is given; found nothing"],
+        ),
+        (
+            "bedrock",
+            {"region": "eu-west-1", "session_token": "t"},
+            ["access_key_id: is required where session_token is given; found nothing"],
+        ),
+        (
+            "bedrock",
+            {"region": "eu-west-1", "api_key": "k", "access_key_id": "AKIDEXAMPLE", "secret_access_key": "s"},
+            [
+                "access_key_id: means nothing beside api_key; leave one of them out; found a string",
+                "secret_access_key: means nothing beside api_key; leave one of them out; found a string",
+            ],
+        ),
+        (
+            "gemini",
+            {"api_key": "k", "project": "p"},
+            ["location: is required where project is given; found nothing"],
+        ),
+        ("bedrock", {"region": "eu-west-1"}, []),
+        ("bedrock", {"base_url": "https://b.example", "api_key": "k"}, []),
+    ],
+)
+def test_provider__keys_that_go_together(client: str, section: dict[str, str], said: list[str]):
+    """Some keys want others beside them, and some must not have them there; no secret is quoted."""
+    document = {**SMALL, "providers": {"openai": {"client": client, **section}}}
+    found = errors(document) if said else []
+    assert found == [f"providers.openai.{each}" for each in said]
+    assert said or parse(document)
+
+
 def test_provider__address_without_key():
     """A server of one's own may need no key."""
     provider = {"client": "openai", "base_url": "http://localhost:8000/v1"}

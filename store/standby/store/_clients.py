@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 GROUP: Final = "standby.clients"
@@ -18,19 +19,20 @@ class Wants(NamedTuple):
         any_of: Of these keys at least one; nothing is wanted where it is empty.
         takes: The keys that mean something to it, beside those that mean something to all.
         unless: Where one of these is given nothing is wanted.
-        together: Of these keys all or none.
+        beside: What a key wants beside it: at least one of these.
+        apart: What a key must not be beside: none of these.
     """
 
     any_of: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
-    together: tuple[str, ...] = ()
+    beside: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    apart: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 _KEYS: Final = ("api_key", "api_keys", "headers")
 _HOSTED: Final = Wants(any_of=_KEYS, unless=("base_url",))
-_VERTEX: Final = ("project", "location")
-_AWS: Final = ("region", "access_key_id", "secret_access_key", "session_token")
+_SIGNING: Final = ("access_key_id", "secret_access_key", "session_token")
 
 OURS: Final[Mapping[str, Wants]] = {
     "openai": _HOSTED,
@@ -38,10 +40,25 @@ OURS: Final[Mapping[str, Wants]] = {
     **dict.fromkeys(("ollama", "vllm"), Wants()),
     "azure_openai": Wants(any_of=("base_url",), takes=("api_version",)),
     "anthropic": _HOSTED,
-    "gemini": Wants(any_of=_KEYS, takes=_VERTEX, unless=("base_url",), together=_VERTEX),
-    "bedrock": Wants(any_of=("region", "base_url"), takes=_AWS, together=("access_key_id", "secret_access_key")),
+    "gemini": Wants(
+        any_of=_KEYS,
+        takes=("project", "location"),
+        unless=("base_url",),
+        beside={"project": ("location",), "location": ("project",)},
+    ),
+    "bedrock": Wants(
+        any_of=("region", "base_url"),
+        takes=("region", *_SIGNING),
+        beside={
+            "base_url": ("region", *_KEYS),
+            "access_key_id": ("secret_access_key",),
+            "secret_access_key": ("access_key_id",),
+            "session_token": ("access_key_id",),
+        },
+        apart=dict.fromkeys(_SIGNING, ("api_key", "api_keys")),
+    ),
 }
-ONLY_SOME_TAKE: Final = ("api_version", *_VERTEX, *_AWS)
+ONLY_SOME_TAKE: Final = ("api_version", "project", "location", "region", *_SIGNING)
 """Keys of a provider that mean something to some clients only."""
 
 

@@ -46,22 +46,23 @@ def _check_provider(text: Text, place: Place, clients: Collection[str]) -> None:
     if client not in clients:
         text.refuse((*place, "client"), f"is not a known client; allowed: {listed(clients)}", known=clients)
     elif client in OURS:
-        _check_settings(text, place, client, provider.keys())
+        _check_settings(text, place, client, set(provider))
 
 
-def _check_settings(text: Text, place: Place, client: str, given: Collection[str]) -> None:
+def _check_settings(text: Text, place: Place, client: str, given: set[str]) -> None:
     """One of our clients is told what it wants, and nothing that it would ignore."""
     wants = OURS[client]
     if wants.any_of and not any(key in given for key in (*wants.any_of, *wants.unless)):
         where = f" where {wants.unless[0]} is left out" if wants.unless else ""
         text.refuse((*place, wants.any_of[0]), f"is required{where}", found="nothing")
-    together = [key for key in wants.together if key in given]
-    for key in wants.together if together else ():
-        if key not in given:
-            text.refuse((*place, key), f"is required where {listed(together)} is given", found="nothing")
-    for key in given:
+    for key in sorted(given):
         if key == "options" or (key in ONLY_SOME_TAKE and key not in wants.takes):
             text.refuse((*place, key), f"means nothing to the client {client}; leave it out")
+        wanted = wants.beside.get(key, ())
+        if wanted and given.isdisjoint(wanted):
+            text.refuse((*place, wanted[0]), f"is required where {key} is given", found="nothing")
+        for other in given & {*wants.apart.get(key, ())}:
+            text.refuse((*place, key), f"means nothing beside {other}; leave one of them out")
 
 
 def _check_model(text: Text, place: Place) -> None:
