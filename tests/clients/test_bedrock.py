@@ -3,8 +3,13 @@
 import json
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
+import anyio
+import anyio.abc
+import anyio.from_thread
 import httpx
 import orjson
 import pytest
@@ -141,8 +146,8 @@ async def test_stream__broken_event(provider, make):
 
 async def test_stream__refused(provider, make):
     """A stream that does not begin fails as a plain call does."""
-    status, headers, content = bedrock.error_of("ModelNotReadyException", "Model is not ready for inference.")
-    provider.post().respond(status, headers=headers, content=content)
+    status, headers, body = bedrock.error_of("ModelNotReadyException", "Model is not ready for inference.")
+    provider.post().respond(status, headers=headers, json=body)
     with pytest.raises(ClientError) as caught:
         async with make(**KEYS).stream(request()):
             pass
@@ -190,20 +195,57 @@ async def test_address(provider, make, fields, model, url):
 # -- signatures --------------------------------------------------------------------------------------------------
 
 
+def signed_by_botocore(url, content, token=None):
+    """The headers that botocore makes of a call at the fixed time."""
+    call = AWSRequest("POST", url, {"content-type": "application/json"}, content)
+    with patch.object(auth, "get_current_datetime", lambda: datetime.fromtimestamp(NOW, UTC)):
+        auth.SigV4Auth(Credentials(KEY_ID, SECRET, token), "bedrock", "eu-central-1").add_auth(call)
+    return call.headers
+
+
 @pytest.mark.parametrize("token", [None, TOKEN])
-async def test_signature(provider, make, token, monkeypatch):
+async def test_signature(provider, make, token):
     """A call is signed as botocore would sign it at that time."""
     route = answered(provider)
     more = {"session_token": SecretStr(token)} if token else {}
     await make(**KEYS, **more).send(request())
     sent = route.calls.last.request
-    theirs = AWSRequest("POST", str(sent.url), {"content-type": "application/json"}, sent.content)
-    monkeypatch.setattr(auth, "get_current_datetime", lambda: datetime.fromtimestamp(NOW, UTC))
-    auth.SigV4Auth(Credentials(KEY_ID, SECRET, token), "bedrock", "eu-central-1").add_auth(theirs)
+    theirs = signed_by_botocore(str(sent.url), sent.content, token)
     for name in ("authorization", "x-amz-date", "x-amz-security-token"):
-        assert sent.headers.get(name) == theirs.headers.get(name)
+        assert sent.headers.get(name) == theirs.get(name)
     assert "SignedHeaders=content-type;host;x-amz-date" in sent.headers["authorization"]
     assert f"Credential={KEY_ID}/20231114/eu-central-1/bedrock/aws4_request" in sent.headers["authorization"]
+
+
+async def test_signature__on_the_wire(make):
+    """What is sent is what was signed, whichever library carries it: the host with its port, the path as it is."""
+    received = b""
+    body = json.dumps(bedrock.body_of(ANSWER)).encode()
+
+    async def answer(stream):
+        nonlocal received
+        async with stream:
+            while b"Hello!" not in received:
+                received += await stream.receive()
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            await stream.send(head.encode() + body)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answer)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        client = make(**KEYS, base_url=f"http://127.0.0.1:{port}", http=None)
+        with anyio.fail_after(30):
+            await client.send(request())
+        await client.aclose()
+        tasks.cancel_scope.cancel()
+    head = received.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+    path = "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse"
+    assert head[0] == f"POST {path} HTTP/1.1"
+    assert headers["host"] == f"127.0.0.1:{port}"
+    content = received.partition(b"\r\n\r\n")[2]
+    signature = signed_by_botocore(f"http://127.0.0.1:{port}{path}", content)["authorization"]
+    assert headers["authorization"] == signature
 
 
 async def test_secrets(provider, make, caplog):
@@ -258,12 +300,38 @@ async def test_credentials__found(provider, make, monkeypatch):
     """Without credentials those are used that AWS's own tools would use; they are looked for once."""
     route = answered(provider)
     looked = []
-    monkeypatch.setattr(Session, "get_credentials", lambda _: looked.append(1) or Credentials(KEY_ID, SECRET))
+
+    def look(_):
+        looked.append(1)
+        anyio.from_thread.run(anyio.wait_all_tasks_blocked)
+        return Credentials(KEY_ID, SECRET)
+
+    monkeypatch.setattr(Session, "get_credentials", look)
     client = make()
     assert looked == []
-    await client.send(request())
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(client.send, request())
     await client.send(request())
     assert (len(looked), f"Credential={KEY_ID}/" in route.calls.last.request.headers["authorization"]) == (1, True)
+
+
+async def test_credentials__cancelled(make, monkeypatch):
+    """Looking for them blocks nobody: a call that is given up while they are looked for ends at once."""
+    looking, given_up = anyio.Event(), threading.Event()
+    waited = []
+
+    def look(_):
+        anyio.from_thread.run_sync(looking.set)
+        waited.append(given_up.wait(30))
+
+    monkeypatch.setattr(Session, "get_credentials", look)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(make().send, request())
+        await looking.wait()
+        tasks.cancel_scope.cancel()
+    assert waited == []
+    given_up.set()
 
 
 async def test_credentials__of_the_environment(provider, make, monkeypatch):
@@ -276,13 +344,14 @@ async def test_credentials__of_the_environment(provider, make, monkeypatch):
 
 
 async def test_credentials__renewed(provider, make, monkeypatch):
-    """Those that expire are renewed before they do, and others are used until then."""
+    """Those that expire are renewed before they do, in a thread; until then they are used."""
     route = answered(provider)
     renewed = []
 
     def renew():
+        assert threading.current_thread() is not threading.main_thread()
         renewed.append(1)
-        expiry = datetime.now(UTC) + timedelta(hours=1 if len(renewed) > 1 else 0, minutes=1)
+        expiry = datetime.now(UTC) + timedelta(hours=1 if len(renewed) > 2 else 0, minutes=1)
         return {
             "access_key": f"AKIDNUMBER{len(renewed)}",
             "secret_key": SECRET,
@@ -298,7 +367,7 @@ async def test_credentials__renewed(provider, make, monkeypatch):
     for _ in range(3):
         await client.send(request())
     names = [call.request.headers["authorization"].split("Credential=")[1].split("/")[0] for call in route.calls]
-    assert names == ["AKIDNUMBER2", "AKIDNUMBER2", "AKIDNUMBER2"]
+    assert names == ["AKIDNUMBER2", "AKIDNUMBER3", "AKIDNUMBER3"]
 
 
 def none(_):

@@ -16,6 +16,11 @@ from standby.clients._http_answer import HttpAnswer
 from standby.clients.dialects._converse import CONVERSE
 from tests.vendors.bedrock import REQUEST_ID, error_of, exception
 
+
+def answered(status, headers, body):
+    return failed_answer(HttpAnswer(status, headers, json.dumps(body).encode()), now=0.0, scrub=str)
+
+
 ANSWERED = [
     # From [1] and [2].
     ("ThrottlingException", "Too many tokens, please wait before trying again.", "rate_limit", 429, True),
@@ -103,7 +108,7 @@ ANSWERED = [
 @pytest.mark.parametrize(("name", "message", "code", "status", "retryable"), ANSWERED)
 def test_answered(name, message, code, status, retryable):
     """An exception that only a header names is known; the vendor's words, status and id of the call are kept."""
-    failure = failed_answer(HttpAnswer(*error_of(name, message)), now=0.0, scrub=str)
+    failure = answered(*error_of(name, message))
     assert (failure.code, failure.status, failure.retryable) == (code, status, retryable)
     assert (failure.message, failure.request_id, failure.hint) == (message, REQUEST_ID, None)
 
@@ -134,7 +139,7 @@ def test_answered(name, message, code, status, retryable):
 )
 def test_access_denied__scope(message, scope):
     """Amazon grants its models one by one: what it refuses for a model says nothing of the credential's others."""
-    failure = failed_answer(HttpAnswer(*error_of("AccessDeniedException", message)), now=0.0, scrub=str)
+    failure = answered(*error_of("AccessDeniedException", message))
     assert (failure.code, failure.scope, failure.work) == ("auth_failed", scope, "rejected")
 
 
@@ -162,7 +167,7 @@ def test_access_denied__scope(message, scope):
 )
 def test_answered__other_forms(status, body, code, message):
     """Amazon's front doors write their errors in other forms: each is read."""
-    failure = failed_answer(HttpAnswer(status, {}, json.dumps(body).encode()), now=0.0, scrub=str)
+    failure = answered(status, {}, body)
     assert (failure.code, failure.message) == (code, message)
 
 
