@@ -146,8 +146,8 @@ async def test_stream__broken_event(provider, make):
 
 async def test_stream__refused(provider, make):
     """A stream that does not begin fails as a plain call does."""
-    status, headers, body = bedrock.error_of("ModelNotReadyException", "Model is not ready for inference.")
-    provider.post().respond(status, headers=headers, json=body)
+    status, headers, content = bedrock.error_of("ModelNotReadyException", "Model is not ready for inference.")
+    provider.post().respond(status, headers=headers, content=content)
     with pytest.raises(ClientError) as caught:
         async with make(**KEYS).stream(request()):
             pass

@@ -18,7 +18,7 @@ from tests.vendors.bedrock import REQUEST_ID, error_of, exception
 
 
 def answered(status, headers, body):
-    return failed_answer(HttpAnswer(status, headers, json.dumps(body).encode()), now=0.0, scrub=str)
+    return failed_answer(HttpAnswer(status, headers, body), now=0.0, scrub=str)
 
 
 ANSWERED = [
@@ -167,7 +167,7 @@ def test_access_denied__scope(message, scope):
 )
 def test_answered__other_forms(status, body, code, message):
     """Amazon's front doors write their errors in other forms: each is read."""
-    failure = answered(status, {}, body)
+    failure = answered(status, {}, json.dumps(body).encode())
     assert (failure.code, failure.message) == (code, message)
 
 

@@ -293,4 +293,4 @@ def error_of(name, message, *, namespace="http://internal.amazon.com/coral/com.a
         "x-amzn-requestid": REQUEST_ID,
         "x-amzn-errortype": f"{name}:{namespace}",
     }
-    return STATUSES[name], headers, {"message": message}
+    return STATUSES[name], headers, json.dumps({"message": message}).encode()
