@@ -63,7 +63,7 @@ def signalled(postgres: Any, number: int) -> list[Any]:
 
 def start_again(server: Any) -> None:
     """Start a PostgreSQL server that was stopped or killed; where its machine is busy that takes more than one try."""
-    for tries_left in range(10, 0, -1):
+    for tries_left in range(60, 0, -1):
         try:
             server.ensure_postgres_running()
             server.psql("SELECT 1")

@@ -50,11 +50,11 @@ class Provider(Section):
     """What all candidates that use this provider's key may use together; without limit where left out."""
     streams_may_end_without_finish: bool = False
     """For servers that send neither a finish reason nor `[DONE]`: a stream that just ends is then complete."""
-    drop: list[Feature] = ["cache", "thinking"]
+    drop: list[Feature] = ["cache", "thinking", "tool_errors"]
     """What may be left out of a request that the provider cannot do, instead of refusing it: features of
     `docs/providers.md`, or keys of the request. Of a request in the provider's own dialect such a key is always left
-    out. The record of a run says what was. By default: marks for a cache, and earlier thoughts, which only the vendor
-    that thought them can read."""
+    out. The record of a run says what was. By default: marks for a cache; earlier thoughts, which only the vendor that
+    thought them can read; and the mark of a tool's failure, which its result tells in words."""
     api_version: ApiVersion | None = None
     """Of `azure_openai`: a dated version of its API, or `v1`; the last dated one that is no preview where left out.
     Reasoning models, and what came after 2024, need `v1`."""
