@@ -326,3 +326,26 @@ def test_a_store_that_cannot_be_used(good, command):
     assert done.returncode == 1
     assert done.stderr.startswith(b"standby: postgresql://standby:***@127.0.0.1:1/standby cannot be reached")
     assert b"secret-password" not in done.stderr
+
+
+NOWHERE = """
+version: 1
+providers:
+  aws: {client: bedrock, region: eu_central_1, api_key: very-secret-key}
+models: {chat: {candidates: [{id: a, provider: aws, model: m}]}}
+store: {url: "sqlite:///STORE"}
+server: {port: 0}
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "import"])
+def test_what_a_client_says_of_its_settings_is_said_as_all_else_is(tmp_path, command):
+    """Though each of them is right by itself."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(NOWHERE.replace("STORE", str(tmp_path / "store.db")))
+    done = standby(command, str(path))
+    told = done.stderr.decode()
+    assert done.returncode == 1
+    assert "providers.aws: region must be one of AWS's, such as eu-central-1" in told
+    assert "Traceback" not in told
+    assert "very-secret-key" not in told

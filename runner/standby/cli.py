@@ -151,11 +151,12 @@ def _explain_asked(gateway: Gateway, asked: Mapping[str, Any]) -> Mapping[str, A
 @app.command()
 def check(config: ConfigFile) -> None:
     """Say everything that is wrong with FILE, all at once."""
+    from standby.runner import unfit_clients
     from standby.store import InvalidConfig, load, unfit_to_serve
 
     try:
         document = load(config)
-        if findings := unfit_to_serve(document.server, document.store):
+        if findings := [*unfit_to_serve(document.server, document.store), *unfit_clients(document.providers)]:
             raise InvalidConfig(findings, str(config))  # noqa: TRY301 - said as all else is
     except InvalidConfig as error:
         typer.echo(str(error), err=True)
@@ -345,11 +346,14 @@ StoreUrl = Annotated[
 @app.command("import")
 def import_(config: ConfigFile, store: StoreUrl = None) -> None:
     """Make the models, providers and policies of FILE the newest version of a store; gateways that use it follow."""
-    from standby.store import read
+    from standby.runner import unfit_clients
+    from standby.store import InvalidConfig, load, read
 
     async def imported(url: str) -> str:
         from standby.store.sql import open_sql
 
+        if findings := unfit_clients(load(config).providers):
+            raise InvalidConfig(findings, str(config))
         async with open_sql(url) as opened:
             before = opened.catalog.snapshot().version
             version = (await opened.catalog.replace(read(config), str(config), by="import")).version

@@ -4,7 +4,7 @@ from standby.clients import Block, Body, Chunk, ClientError, InvalidBody, Provid
 
 from ._budget import RETRY_COSTS
 from ._classify import FailureInfo, classify
-from ._clients import ClientFactory
+from ._clients import ClientFactory, unfit_clients
 from ._clock import Clock, SystemClock
 from ._decide import decide
 from ._decisions import Decisions, DemoteDecision, FailoverDecision, Match, RetryDecision
@@ -67,4 +67,5 @@ __all__ = [
     "new_run_id",
     "open_gateway",
     "open_state",
+    "unfit_clients",
 ]

@@ -6,12 +6,12 @@ replaced is closed with the runner, since runs that are pinned to the older vers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from standby.clients import ClientSettings, ProviderClient, client_maker
-from standby.store import Provider, Snapshot
+from standby.store import Finding, Provider, Snapshot
 
 from ._route import credentials_of
 
@@ -67,22 +67,46 @@ class Clients:
 
         if self._pool is None:
             self._pool = HttpPool.of(self._http)
-        return client_maker(provider.client)(
-            ClientSettings(
-                name=name,
-                base_url=provider.base_url,
-                api_key=provider.api_key,
-                headers=provider.headers,
-                connect_seconds=provider.timeouts.connect_seconds,
-                streams_may_end_without_finish=provider.streams_may_end_without_finish,
-                api_version=provider.api_version,
-                region=provider.region,
-                project=provider.project,
-                location=provider.location,
-                access_key_id=provider.access_key_id,
-                secret_access_key=provider.secret_access_key,
-                session_token=provider.session_token,
-                options=provider.options,
-                http=self._pool,
-            )
-        )
+        return client_maker(provider.client)(_settings(name, provider, self._pool))
+
+
+def unfit_clients(providers: Mapping[str, Provider], own: Collection[str] = ()) -> list[Finding]:
+    """What an installed client says of the settings that it would be made of, though each is right by itself.
+
+    Args:
+        providers: The providers of a document.
+        own: The clients that the host makes itself, which are not asked.
+    """
+    from standby.clients import HttpPool  # noqa: PLC0415 - as above
+
+    pool = HttpPool(library="httpx")  # nothing is opened
+    findings: list[Finding] = []
+    for name, provider in providers.items():
+        if provider.client in own:
+            continue
+        try:
+            for credential in credentials_of(name, provider):
+                client_maker(provider.client)(_settings(credential.name, credential.provider, pool))
+        except ValueError as error:
+            findings.append(Finding(f"providers.{name}", f"client: {provider.client}", str(error)))
+    return findings
+
+
+def _settings(name: str, provider: Provider, pool: HttpPool) -> ClientSettings:
+    return ClientSettings(
+        name=name,
+        base_url=provider.base_url,
+        api_key=provider.api_key,
+        headers=provider.headers,
+        connect_seconds=provider.timeouts.connect_seconds,
+        streams_may_end_without_finish=provider.streams_may_end_without_finish,
+        api_version=provider.api_version,
+        region=provider.region,
+        project=provider.project,
+        location=provider.location,
+        access_key_id=provider.access_key_id,
+        secret_access_key=provider.secret_access_key,
+        session_token=provider.session_token,
+        options=provider.options,
+        http=pool,
+    )

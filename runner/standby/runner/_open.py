@@ -30,7 +30,7 @@ from standby.store import (
     reloaded,
 )
 
-from ._clients import ClientFactory
+from ._clients import ClientFactory, unfit_clients
 from ._runner import Runner
 
 if TYPE_CHECKING:
@@ -112,13 +112,14 @@ async def open_gateway(
     file = where or (None if isinstance(config, Mapping) else os.fspath(config))
     origin = ("configuration", "host") if file is None else (file, "file")
     known = KnownClients(clients or ())
-    document = parse(raw, clients=known, where=origin[0])
+    read_again = partial(_document, own=tuple(clients or ()), where=origin[0])
+    document = read_again(raw)
     if last_good is not None and document.store.url == document.store.state_url == "memory:":
         message = "all is kept in memory, so no store can be away at the start: leave out the last good copy"
         raise InvalidConfig([Finding("store.url", "memory:", message)], origin[0])
     async with AsyncExitStack() as stack:
         catalog, replace, state, history = await _stores(
-            stack, raw, document, *origin, known, imports=imports, last_good=last_good
+            stack, raw, document, *origin, known, read_again, imports=imports, last_good=last_good
         )
         limits: SharedLimits | None = getattr(state, "limits", None)  # Valkey's state counts for all processes
         runner = Runner(catalog, state, history=history, limits=limits, processes=processes, clients=clients, http=http)
@@ -133,6 +134,7 @@ async def _stores(
     where: str,
     by: str,
     clients: Collection[str],
+    reread: Reread,
     *,
     imports: bool,
     last_good: str | os.PathLike[str] | None,
@@ -140,7 +142,6 @@ async def _stores(
     """What the document's `store` section names, opened; a part that is kept in memory is not kept at all."""
     url, state_url = document.store.url, document.store.state_url
     required = last_good is None
-    reread = partial(parse, clients=clients, where=where)
     catalog: Catalog
     history: History
     if url == "memory:":
@@ -167,6 +168,18 @@ async def _stores(
             open_state(state_url, document.store.state_prefix, clients=clients, audit=history.note, required=required)
         )
     return catalog, replace, state, history
+
+
+def _document(raw: Mapping[str, Any], *, own: Collection[str], where: str) -> Document:
+    """The document, of whose providers clients can be made.
+
+    Raises:
+        InvalidConfig: It is wrong, or its clients cannot be made.
+    """
+    document = parse(raw, clients=KnownClients(own), where=where)
+    if findings := unfit_clients(document.providers, own):
+        raise InvalidConfig(findings, where)
+    return document
 
 
 async def _replaced_in_memory(
