@@ -137,6 +137,16 @@ async def test_every_candidate_failed():
     assert message.startswith("No candidate answered (primary: provider_5xx, backup: network). (run ")
 
 
+async def test_every_candidate_cannot_do_what_is_asked():
+    """What is the request's fault is told with each, so that its caller can mend it."""
+    cannot = Fail("unsupported_parameter", "gemini cannot do what is asked: seed", status=400, scope="request")
+    policy = {"failoverPolicy": {"allowCategories": ["unsupported_model"]}}
+    async with serving({"primary": [cannot], "backup": [BROKEN]}, policy=policy) as proxy:
+        response = await proxy.chat()
+    assert response.status_code == 502
+    assert "(primary: unsupported_model, gemini cannot do what is asked: seed, backup: provider_5xx)" in response.text
+
+
 async def test_stopped_after_a_failure_of_the_provider():
     """A decision to stop does not make a provider's failure the caller's: 502."""
     async with serving({"primary": [Fail("server_error", status=501)], "backup": []}) as proxy:

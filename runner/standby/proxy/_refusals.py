@@ -138,8 +138,16 @@ def _all_failed(failed: RunFailed) -> Refusal:
         if failed.retry_after_seconds is not None:
             known.append(failed.retry_after_seconds)
         return at_limit("rate_limit_exceeded", "Every candidate is rate limited.", min(known, default=None))
-    told = ", ".join(f"{candidate}: {tried.outcome}" for candidate, tried in last_of_each.items())
+    told = ", ".join(f"{candidate}: {_outcome(tried)}" for candidate, tried in last_of_each.items())
     return Refusal(502, "upstream_error", "all_candidates_failed", f"No candidate answered ({told}).")
+
+
+def _outcome(tried: Try) -> str:
+    """What came of a try; why, where that is the request's fault, so that its caller can mend it."""
+    failure = tried.failure
+    if failure is None or failure.blame != "request":
+        return tried.outcome
+    return f"{tried.outcome}, {failure.info.message}"
 
 
 def _free_in(tries: Iterable[Try]) -> Iterator[float]:
