@@ -18,6 +18,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("standby", deadline=None, max_examples=200)
+settings.load_profile("standby")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from trio.testing import MockClock
 
 from standby.runner import Request, Runner, RunRecord, RunResult
@@ -25,9 +24,6 @@ from standby.store import (
     Snapshot,
     State,
 )
-
-settings.register_profile("standby", deadline=None, max_examples=200)
-settings.load_profile("standby")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

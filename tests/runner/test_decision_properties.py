@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from standby.runner import classify, compile_rules, decide
@@ -17,9 +17,6 @@ from standby.store import (
     RunnerPolicy,
     RuntimePolicy,
 )
-
-settings.register_profile("standby", deadline=None, max_examples=200)
-settings.load_profile("standby")
 
 CODES = ["rate_limit", "timeout", "server_error", "bad_request", "my_code", "unsupported_thing", ""]
 WORDS = ["quota", "try again", "500", "overloaded", "api key", "fine"]
