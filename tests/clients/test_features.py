@@ -14,6 +14,7 @@ from standby.clients.dialects import (
     File,
     Image,
     Message,
+    Reasoning,
     ResponseFormat,
     Text,
     Thinking,
@@ -127,6 +128,25 @@ def test_a_value_out_of_range_is_refused_with_its_reason():
     with pytest.raises(ClientError, match=r"cannot do what is asked: temperature \(0 to 1\)$"):
         fitted(CONVERSATIONS["temperature"], wire, {"seed"})
     assert fitted(CONVERSATIONS["temperature"], wire, {"temperature"})[0].temperature is None
+
+
+def test_what_goes_is_not_out_of_range_any_more():
+    """Temperature must be 1 while a model thinks; where the thinking is left out it may be any."""
+
+    class Thinks(Wire):
+        def lacks(self, conversation):
+            return {} if conversation.reasoning is None else {"temperature": "1 while it thinks"}
+
+    conversation = replace(CONVERSATIONS["temperature"], reasoning=Reasoning("low"))
+    left, dropped = fitted(conversation, Thinks(all_but("reasoning")), {"reasoning", "temperature"})
+    assert (left, dropped) == (CONVERSATIONS["temperature"], ("reasoning",))
+
+
+def test_what_goes_with_something_else_is_not_refused():
+    """Where images in results of tools may go, nobody is asked whether those images may."""
+    wire = Wire(all_but("tool_media", "image_data"))
+    left, dropped = fitted(CONVERSATIONS["tool_media"], wire, {"tool_media"})
+    assert (left, dropped) == (BY_NAME["tool_media"].without(CONVERSATIONS["tool_media"]), ("tool_media",))
 
 
 def test_what_only_the_caller_knows_is_refused_or_left_out_by_its_own_name():

@@ -291,20 +291,28 @@ def fitted(conversation: Conversation, wire: Wire, drop: Collection[str]) -> tup
     Raises:
         ClientError: ``unsupported_parameter`` for what the wire cannot carry and nobody said may be left out.
     """
-    missing = {
-        feature.name: "" for feature in FEATURES if feature.name not in wire.supports and feature.asked(conversation)
-    }
-    missing |= dict.fromkeys(conversation.extra, "") | dict(wire.lacks(conversation))
+    asked = [feature for feature in FEATURES if feature.name not in wire.supports and feature.asked(conversation)]
+    missing = dict.fromkeys((*(feature.name for feature in asked), *conversation.extra), "")
+    # What goes away is not asked whether it is out of range, and neither is what goes with it.
+    left = _without(conversation, missing.keys() & set(drop))
+    gone = {feature.name for feature in asked if feature.name not in drop and not feature.asked(left)}
+    if lacks := wire.lacks(left):
+        missing |= lacks
+        left = _without(left, lacks.keys() & set(drop))
+    missing = {name: why for name, why in missing.items() if name not in gone}
     if not missing:
         return conversation, ()
     refused = {name: why for name, why in missing.items() if name not in drop or not _can_go(name, conversation)}
     if refused:
         raise unsupported(wire.name, refused)
-    for name in missing:
-        feature = _BY_NAME.get(name)
-        if feature is not None and feature.without is not None:
+    return replace(left, extra={}), tuple(missing)
+
+
+def _without(conversation: Conversation, names: Collection[str]) -> Conversation:
+    for feature in FEATURES:
+        if feature.name in names and feature.without is not None:
             conversation = feature.without(conversation)
-    return replace(conversation, extra={}), tuple(missing)
+    return conversation
 
 
 def unsupported(name: str, missing: Mapping[str, str]) -> ClientError:
