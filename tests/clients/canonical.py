@@ -92,6 +92,10 @@ FORGOTTEN: Mapping[str, Callable[[Any], Any]] = {
     ),
     "cache_ttl": _without_ttl,
     "call_signature": _without(ToolCall, "signature"),
+    "thought_signature": _without(Thinking, "signature"),
+    "whose_signature": lambda part: (
+        replace(part, signature=part.signature.rpartition(":")[2]) if isinstance(part, Thinking) else part
+    ),
 }
 """What becomes of a part in a dialect without that word: a refusal is said as a text, the rest is gone."""
 

@@ -109,7 +109,7 @@ def test_request__as_aws_writes_it(name, conversation):
 def test_answer(answer):
     """A whole answer tells what Amazon's side told. It has no id, names no model and says no time."""
     answer = replace(answer, model="", created=0)
-    assert canonical(CONVERSE.read(bedrock.body_of(answer))) == canonical(answer)
+    assert canonical(CONVERSE.read(bedrock.body_of(answer)), "whose_signature") == canonical(answer)
 
 
 @few
@@ -130,7 +130,7 @@ def test_stream(answer, data):
     answer = replace(answer, model="", created=0)
     raw = bedrock.stream_of(answer)
     cuts = data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=6))
-    assert canonical(assembled(read(raw, cuts))) == canonical(answer)
+    assert canonical(assembled(read(raw, cuts)), "whose_signature") == canonical(answer)
 
 
 @few

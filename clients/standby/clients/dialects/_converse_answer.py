@@ -9,7 +9,9 @@ import orjson
 
 from standby.clients._protocols import Usage
 
+from ._messages_request import VENDOR
 from ._protocols import NotAnAnswer
+from ._signatures import marked
 from ._values import Answer, Choice, Finish, Text, Thinking, ToolCall
 
 __all__ = ["finish_of", "mapping", "read", "stop_sequence_of", "text", "usage_of"]
@@ -48,9 +50,10 @@ def _parts(block: Mapping[str, Any]) -> Iterator[Text | Thinking | ToolCall]:
             if text(said, "text"):
                 yield Text(said)
         case {"reasoningContent": {"reasoningText": {"text": said, **more}}}:
-            yield Thinking(text(said, "reasoningText.text"), text(more.get("signature", ""), "signature"))
+            signature = text(more.get("signature", ""), "signature")
+            yield Thinking(text(said, "reasoningText.text"), marked(signature, VENDOR))
         case {"reasoningContent": {"redactedContent": hidden}}:
-            yield Thinking("", text(hidden, "redactedContent"), redacted=True)
+            yield Thinking("", marked(text(hidden, "redactedContent"), VENDOR), redacted=True)
         case {"toolUse": {"toolUseId": ident, "name": name, **more}}:
             arguments = orjson.dumps(mapping(more.get("input"), "toolUse.input")).decode()
             yield ToolCall(text(ident, "toolUseId"), text(name, "toolUse.name"), arguments)

@@ -11,10 +11,9 @@ from typing import Final, cast
 
 import orjson
 
-from ._converse_request import DOCUMENTS, EFFORTS, IMAGES, RECORDINGS, marks_of
+from ._converse_request import DOCUMENTS, EFFORTS, IMAGES, RECORDINGS, marks_of, signature_of
 from ._features import parts_of
-from ._signatures import has_others_thoughts
-from ._values import Conversation, File, Image, Text, ToolCall, ToolResult
+from ._values import Conversation, File, Image, Text, Thinking, ToolCall, ToolResult
 
 __all__ = ["lacks"]
 
@@ -83,10 +82,10 @@ def _of_parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _of_thoughts(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    # Those who sign their thoughts on Bedrock are Anthropic's models, and sign them as they do elsewhere.
-    signed_calls = any(isinstance(part, ToolCall) and part.signature for part in parts_of(conversation))
-    if signed_calls or has_others_thoughts(conversation):
-        yield "thinking", "those of another vendor"
+    for part in parts_of(conversation):
+        others = isinstance(part, Thinking) and part.signature and not signature_of(part)
+        if others or (isinstance(part, ToolCall) and part.signature):
+            yield "thinking", "those of another vendor"
 
 
 def _of_tools(conversation: Conversation) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from ._messages_request import VENDOR
+from ._signatures import own
 from ._values import (
     CacheMark,
     Conversation,
@@ -120,15 +122,20 @@ def _blocks(parts: Iterable[Part], names: _Names) -> list[dict[str, Any]]:
     return blocks
 
 
+def signature_of(thought: Thinking) -> str:
+    """What Bedrock knows a thought by; nothing for those of others. Who signs thoughts there is Claude."""
+    return own(thought.signature, VENDOR) or own(thought.signature)
+
+
 def _block(part: Part, names: _Names) -> dict[str, Any] | None:
     """A part as a block; `None` for a text of nothing, which Converse refuses."""
     match part:
         case Text() | Refusal():
             return {"text": part.text} if part.text.strip() else None
         case Thinking(redacted=True):
-            return {"reasoningContent": {"redactedContent": part.signature}}
+            return {"reasoningContent": {"redactedContent": signature_of(part)}}
         case Thinking():
-            signature = {"signature": part.signature} if part.signature else {}
+            signature = {"signature": signature_of(part)} if part.signature else {}
             return {"reasoningContent": {"reasoningText": {"text": part.text, **signature}}}
         case Image():
             return {"image": {"format": IMAGES[part.media_type], "source": {"bytes": part.data}}}

@@ -11,7 +11,9 @@ import orjson
 from standby.clients._sse import MAX_EVENT_BYTES, Event
 
 from ._converse_answer import finish_of, mapping, stop_sequence_of, text, usage_of
+from ._messages_request import VENDOR
 from ._protocols import NotAnAnswer
+from ._signatures import marked
 from ._values import (
     Begun,
     Counted,
@@ -155,9 +157,9 @@ class ConverseReader:
             case {"reasoningContent": {"text": more}}:
                 yield ThinkingDelta(text(more, "reasoningContent.text"))
             case {"reasoningContent": {"signature": signature}}:
-                yield SignatureDelta(text(signature, "signature"))
+                yield SignatureDelta(marked(text(signature, "signature"), VENDOR))
             case {"reasoningContent": {"redactedContent": hidden}}:
-                yield SignatureDelta(text(hidden, "redactedContent"), redacted=True)
+                yield SignatureDelta(marked(text(hidden, "redactedContent"), VENDOR), redacted=True)
             case {"citation": _}:
                 pass  # where a text comes from; the text itself came before
             case delta:
