@@ -140,6 +140,70 @@ async def test_names_of_speakers(server):
     assert (provider.body["messages"], response.dropped) == ([HELLO, HELLO], ("names",))
 
 
+def _image(url, **more):
+    return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+_TEXT = {"type": "text", "text": "What is this?"}
+_INSIDE = {
+    "image_data": _image("data:image/png;base64,iVBORw=="),
+    "image_url": _image("https://files.example/a.png"),
+    "file_data": {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}},
+    "file_id": {"type": "file", "file": {"file_id": "file-1"}},
+    "audio": {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("server", "feature"),
+    [(name, feature) for name, server in SERVERS.items() for feature in server.lacks if feature in _INSIDE],
+)
+async def test_lacks_inside(server, feature):
+    """What stands in a content is refused as well, or taken out; a turn of nothing else goes with it."""
+    provider = Provider(server)
+    asked = [{"role": "user", "content": [_INSIDE[feature]]}, {"role": "user", "content": [_TEXT, _INSIDE[feature]]}]
+    with pytest.raises(ClientError, match=feature) as caught:
+        await provider.chat(*asked)
+    assert (caught.value.code, provider.sent) == ("unsupported_parameter", [])
+    response = await provider.chat(*asked, drop=[feature])
+    left = "What is this?" if not SERVERS[server].takes_parts else [_TEXT]
+    assert (provider.body["messages"], response.dropped) == ([{"role": "user", "content": left}], (feature,))
+
+
+async def test_detail_of_an_image():
+    """How closely to look is refused or left out, and the image stays; "auto" asks for nothing."""
+    provider = Provider("fireworks")
+    url = "https://files.example/a.png"
+    asked = {"role": "user", "content": [_image(url, detail="low")]}
+    with pytest.raises(ClientError, match="image_detail"):
+        await provider.chat(asked)
+    response = await provider.chat(asked, drop=["image_detail"])
+    assert (provider.body["messages"][0]["content"], response.dropped) == ([_image(url)], ("image_detail",))
+    usual = {"role": "user", "content": [_image(url, detail="auto")]}
+    await provider.chat(usual)
+    assert provider.body["messages"] == [usual]
+
+
+async def test_strict_tools():
+    """Where arguments are not kept to their schema, that is refused or left out, and the tool stays."""
+    provider = Provider("ollama")
+    function = {"name": "clock", "parameters": {"type": "object"}}
+    tools = [{"type": "function", "function": function | {"strict": True}}]
+    with pytest.raises(ClientError, match="tool_strict"):
+        await provider.chat(tools=tools)
+    response = await provider.chat(tools=tools, drop=["tool_strict"])
+    assert provider.body["tools"] == [{"type": "function", "function": function}]
+    assert response.dropped == ("tool_strict",)
+
+
+async def test_a_result_stays_with_its_call():
+    """Though nothing of it is left: a call without a result is refused by everybody."""
+    provider = Provider("ollama")
+    result = {"role": "tool", "tool_call_id": "call_1", "content": [_INSIDE["image_url"]]}
+    await provider.chat(HELLO, result, drop=["image_url"])
+    assert provider.body["messages"] == [HELLO, result | {"content": []}]
+
+
 @pytest.mark.parametrize("server", ["groq", "mistral", "deepseek", "together", "fireworks", "ollama", "vllm"])
 async def test_developer(server):
     """Where there is no developer, the system speaks."""

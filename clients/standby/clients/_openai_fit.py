@@ -14,8 +14,8 @@ from ._body import Body, InvalidBody
 from ._openai_wire import refused
 from ._protocols import Request
 from .dialects import unsupported
+from .dialects._chat_lacking import INSIDE, without_inside
 from .dialects._chat_server import OPENAI, ChatServer, asks, keys_of
-from .dialects._reading import as_objects
 
 __all__ = ["fitted_request"]
 
@@ -76,9 +76,7 @@ def _as_it_can(
     missing = tuple(server.missing(data))
     if refusals := [name for name in missing if name not in drop]:
         raise unsupported(server.name, dict.fromkeys(refusals, ""))
-    if "names" in missing:
-        messages = [
-            {key: value for key, value in message.items() if key != "name"} for message in as_objects(data["messages"])
-        ]
-        data = {**data, "messages": messages}
+    for name in missing:
+        if name in INSIDE:
+            data = without_inside(name, data)
     return server.adjusted(data), missing

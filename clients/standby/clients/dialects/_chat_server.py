@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from ._chat_lacking import INSIDE, asked_inside
 from ._chat_request import asks_for_nothing
 from ._reading import as_object, as_objects, as_text
 
@@ -83,10 +84,8 @@ class ChatServer:
     def missing(self, body: Mapping[str, Any]) -> Iterator[str]:
         """What is asked for in a body that this server does not have: features, and keys of the body."""
         for name in self.lacks:
-            if name == "names":
-                if any("name" in message for message in as_objects(body.get("messages"))):
-                    yield name
-            elif any(asks(name, key, body[key]) for key in keys_of(name) if key in body):
+            has_key = any(asks(name, key, body[key]) for key in keys_of(name) if key in body)
+            if has_key or (name in INSIDE and asked_inside(name, body)):
                 yield name
 
     def adjusted(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
