@@ -1,5 +1,6 @@
 """`standby demo` as whoever starts it sees it: what it prints, how it ends, what it leaves behind."""
 
+import json
 import os
 import pty
 import re
@@ -17,7 +18,8 @@ import pytest
 from standby.demo import run_demo
 from standby.demo._document import KEY_VARIABLE
 from standby.demo._providers import ChatStream
-from standby.demo.faults import Close, chat_answer, error_answer
+from standby.demo._vendors import ANTHROPIC, GEMINI
+from standby.demo.faults import Answer, Close, error_answer
 
 START = "from standby.demo import run_demo; raise SystemExit(run_demo({}))"
 CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -140,12 +142,17 @@ def test_a_backup_that_dies_is_told(capsys):
 
 def test_a_stream_that_breaks_is_no_answer(capsys):
     """Though its caller had the beginning."""
-    broken = Close(after_bytes=700, of=ChatStream("Never to be said to its end."))
 
-    def script(number, method, path, headers, body):
-        return broken if b'"stream":true' in body else chat_answer()
+    def breaking(vendor):
+        broken = Close(after_bytes=700, of=ChatStream("Never to be said to its end.", vendor))
 
-    code = run_demo(requests=3, scripts=dict.fromkeys(("birch", "cedar"), script))
+        def script(number, method, path, headers, body):
+            streamed = vendor.wants_stream(path, json.loads(body))
+            return broken if streamed else Answer(body=vendor.said("Hello.", "open-chat"))
+
+        return script
+
+    code = run_demo(requests=3, scripts={"birch": breaking(ANTHROPIC), "cedar": breaking(GEMINI)})
     out = capsys.readouterr().out
     assert code == 1
     assert "stream broke → stop" in out

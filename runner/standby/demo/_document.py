@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ._providers import BACKUP
+from ._providers import BACKUP, CHAT_MODEL, VENDORS
 
 KEY_VARIABLE: Final = "STANDBY_DEMO_KEY"
 
@@ -67,15 +67,17 @@ def document(urls: Mapping[str, str], folder: Path, *, port: int = 0) -> dict[st
         "version": 1,
         "server": {"host": "127.0.0.1", "port": port},
         "store": {"url": f"sqlite:///{folder / 'standby.db'}"},
-        "providers": {name: {"client": "openai", "base_url": url, "api_key": key} for name, url in urls.items()},
+        "providers": {
+            name: {"client": VENDORS[name].client, "base_url": url, "api_key": key} for name, url in urls.items()
+        },
         "runner_policies": {"demo": RUNNER_POLICY},
         "runtime_policies": RUNTIME_POLICIES,
         "models": {
             "chat": _model(
-                _candidate("alder", "open-chat", 10, runtimePolicyOverride=_left_out_for(KEY_COOLDOWN_SECONDS)),
-                _candidate("birch", "open-chat", 20),
-                _candidate("cedar", "open-chat", 20, runtime_policy="impatient"),
-                _candidate(BACKUP, "open-chat", 100),
+                _candidate("alder", CHAT_MODEL, 10, runtimePolicyOverride=_left_out_for(KEY_COOLDOWN_SECONDS)),
+                _candidate("birch", CHAT_MODEL, 20),
+                _candidate("cedar", CHAT_MODEL, 20, runtime_policy="impatient"),
+                _candidate(BACKUP, CHAT_MODEL, 100),
             ),
             "embed": _model(
                 _candidate("alder", "open-embed", 10, runtimePolicyOverride=_left_out_for(KEY_COOLDOWN_SECONDS)),

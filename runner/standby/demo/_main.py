@@ -20,7 +20,10 @@ INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 """The same for SIGTERM."""
 
-INTRODUCTION: Final = "[bold]Standby demo[/bold]: {}, seven providers on real sockets, six of them fail."
+INTRODUCTION: Final = (
+    "[bold]Standby demo[/bold]: {}, seven providers on real sockets, six of them fail.\n"
+    "birch speaks Anthropic's API, cedar Gemini's; the others, and callers, OpenAI's."
+)
 
 
 def run_demo(

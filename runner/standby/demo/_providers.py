@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from .faults import Answer, Behaviour, Close, End, Hang, Reset, Script, Send, Step, Wait, chat_answer, error_answer
+from ._vendors import ANTHROPIC, GEMINI, OPENAI, Vendor
+from .faults import Answer, Behaviour, Close, End, Hang, Reset, Script, Send, Step, Wait
 
+CHAT_MODEL: Final = "open-chat"
 WORD_SECONDS: Final = 0.005
 """How long a stream thinks about each word."""
 SEEN_WORD_SECONDS: Final = 0.1
@@ -44,18 +46,20 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ChatStream:
-    """A chat completion as a stream: the role, the text word by word, why it ends, and that it is over.
+    """An answer as a stream: its beginning, the text word by word, and its end.
 
     Attributes:
         text: What it says.
+        vendor: In whose form.
         model: The model that says so.
-        think_seconds: How long the server thinks before the role, which is no content yet.
+        think_seconds: How long the server thinks before the beginning, which is no content yet.
         word_seconds: How long it then thinks about each word.
-        broken: How it ends after the role, where it does: closed, or open and silent.
+        broken: How it ends after the beginning, where it does: closed, or open and silent.
     """
 
     text: str = ""
-    model: str = "fake-model"
+    vendor: Vendor = OPENAI
+    model: str = CHAT_MODEL
     think_seconds: float = 0.01
     word_seconds: float = WORD_SECONDS
     broken: Literal["close", "hang"] | None = None
@@ -64,24 +68,14 @@ class ChatStream:
         """One chunk after the other."""
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         yield Wait(self.think_seconds)
-        yield Send(head + self._chunk({"role": "assistant", "content": ""}))
+        yield Send(head + _framed(self.vendor.begun(self.model)))
         if self.broken is not None:
             yield End(self.broken)
             return
         for word in re.findall(r"\S+\s*", self.text):
             yield Wait(self.word_seconds)
-            yield Send(self._chunk({"content": word}))
-        yield Send(self._chunk({}, "stop") + _framed(b"data: [DONE]\n\n") + _framed(b""))
-
-    def _chunk(self, delta: Mapping[str, str], finish_reason: str | None = None) -> bytes:
-        chunk = {
-            "id": "chatcmpl-fake",
-            "object": "chat.completion.chunk",
-            "created": 1700000000,
-            "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
-        }
-        return _framed(f"data: {json.dumps(chunk)}\n\n".encode())
+            yield Send(_framed(self.vendor.word(word, self.model)))
+        yield Send(_framed(self.vendor.over(self.text, self.model)) + _framed(b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +116,36 @@ class FakeProvider:
         think_seconds: How long it takes to answer.
         troubles: What it does instead, while requests are sent; the first that holds.
         in_turn: With `--serve`: what happens to one request after the other, over and over; `None` is an answer.
+        vendor: Whose API it speaks.
     """
 
     name: str
     think_seconds: float
     troubles: tuple[Trouble, ...] = ()
     in_turn: tuple[Behaviour | Either | None, ...] = (None,)
+    vendor: Vendor = OPENAI
 
 
-REVOKED: Final = error_answer(
-    401, "The API key was revoked.", code="invalid_api_key", kind="invalid_request_error", delay_seconds=0.01
-)
-LIMITED: Final = error_answer(
-    429, "Rate limit reached.", code="rate_limit_exceeded", kind="requests", headers={"retry-after": "2"}
-)
-CRASHED: Final = error_answer(500, "The server had an error.", kind="server_error", delay_seconds=0.01)
-OVERLOADED: Final = error_answer(529, "The servers are overloaded.", kind="overloaded_error", delay_seconds=0.01)
-HANGS: Final = Either(Hang(), ChatStream(broken="hang"))
-CUTS_STREAMS: Final = Either(None, ChatStream(broken="close"))
-CUT_SHORT: Final = Either(
-    Close(after_bytes=120, of=chat_answer("This sentence will never be")), ChatStream(broken="close")
+def _failure(vendor: Vendor, status: int, message: str, kind: str, **answer: Any) -> Answer:
+    """An error, as ``vendor`` words it."""
+    return Answer(status, vendor.failed(status, message, kind), **answer)
+
+
+def _limited(vendor: Vendor, kind: str) -> Answer:
+    return _failure(vendor, 429, "Rate limit reached.", kind, headers={"retry-after": "2"})
+
+
+def _cuts_streams(vendor: Vendor, plain: Behaviour | None = None) -> Either:
+    return Either(plain, ChatStream(vendor=vendor, broken="close"))
+
+
+REVOKED: Final = _failure(OPENAI, 401, "The API key was revoked.", "invalid_api_key", delay_seconds=0.01)
+LIMITED: Final = _limited(ANTHROPIC, "rate_limit_error")
+CRASHED: Final = _failure(OPENAI, 500, "The server had an error.", "server_error", delay_seconds=0.01)
+OVERLOADED: Final = _failure(OPENAI, 529, "The servers are overloaded.", "overloaded_error", delay_seconds=0.01)
+HANGS: Final = Either(Hang(), ChatStream(vendor=GEMINI, broken="hang"))
+CUT_SHORT: Final = _cuts_streams(
+    GEMINI, Close(after_bytes=120, of=Answer(body=GEMINI.said("This sentence will never be", CHAT_MODEL)))
 )
 
 REFUSING: Final = "fir"
@@ -155,21 +159,23 @@ PROVIDERS: Final = (
         "birch",
         0.03,
         (
-            Trouble("cuts streams", CUTS_STREAMS, 0.03, 0.06),
+            Trouble("cuts streams", _cuts_streams(ANTHROPIC), 0.03, 0.06),
             Trouble("429: wait 2 s", LIMITED, 0.10, 0.14),
             Trouble("429: wait 2 s", LIMITED, 0.55, 0.59),
         ),
         (None, LIMITED, None),
+        ANTHROPIC,
     ),
     FakeProvider(
         "cedar",
         0.04,
         (
-            Trouble("cuts streams", CUTS_STREAMS, 0.03, 0.03),
+            Trouble("cuts streams", _cuts_streams(GEMINI), 0.03, 0.03),
             Trouble("hangs", HANGS, 0.28, 0.45),
-            Trouble("cuts streams", CUTS_STREAMS, 0.85, 0.90),
+            Trouble("cuts streams", _cuts_streams(GEMINI), 0.85, 0.90),
         ),
         (HANGS, None, CUT_SHORT, None),
+        GEMINI,
     ),
     FakeProvider(REFUSING, 0.02),
     FakeProvider(
@@ -185,6 +191,8 @@ PROVIDERS: Final = (
     FakeProvider("maple", 0.03, (Trouble("resets", Reset(), 0.40, 0.55),), (None, Reset(), None)),
     FakeProvider(BACKUP, 0.06),
 )
+
+VENDORS: Final = {provider.name: provider.vendor for provider in PROVIDERS}
 
 
 class Playing:
@@ -205,7 +213,7 @@ class Playing:
     ) -> Behaviour:
         asked: dict[str, Any] = json.loads(body)
         for index, trouble in self._present():
-            behaviour = _concerning(asked, trouble.behaviour)
+            behaviour = _concerning(self._provider.vendor.wants_stream(path, asked), trouble.behaviour)
             if behaviour is not None and number % trouble.every == 0:
                 self._happened[index] += 1
                 return behaviour
@@ -231,7 +239,8 @@ def taking_turns(provider: FakeProvider) -> Script:
 
     def script(number: int, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Behaviour:  # noqa: ARG001
         asked: dict[str, Any] = json.loads(body)
-        behaviour = _concerning(asked, provider.in_turn[(number - 1) % len(provider.in_turn)])
+        turn = provider.in_turn[(number - 1) % len(provider.in_turn)]
+        behaviour = _concerning(provider.vendor.wants_stream(path, asked), turn)
         return answer_of(provider, path, asked, SEEN_WORD_SECONDS) if behaviour is None else behaviour
 
     return script
@@ -240,13 +249,14 @@ def taking_turns(provider: FakeProvider) -> Script:
 def answer_of(
     provider: FakeProvider, path: str, asked: Mapping[str, Any], word_seconds: float = WORD_SECONDS
 ) -> Behaviour:
-    """What a provider that is well answers: a chat completion, whole or as a stream, or an embedding."""
+    """What a provider that is well answers: a text, whole or as a stream, or an embedding."""
+    vendor = provider.vendor
     if not path.endswith("/embeddings"):
-        if asked.get("stream"):
+        if vendor.wants_stream(path, asked):
             text = f"Hello from {provider.name}, word by word."
-            return ChatStream(text, asked["model"], provider.think_seconds, word_seconds)
+            return ChatStream(text, vendor, CHAT_MODEL, provider.think_seconds, word_seconds)
         text = f"Hello from {provider.name}."
-        return chat_answer(text, model=asked["model"], delay_seconds=provider.think_seconds)
+        return Answer(body=vendor.said(text, CHAT_MODEL), delay_seconds=provider.think_seconds)
     return Answer(
         body={
             "object": "list",
@@ -258,10 +268,10 @@ def answer_of(
     )
 
 
-def _concerning(asked: Mapping[str, Any], behaviour: Behaviour | Either | None) -> Behaviour | None:
+def _concerning(streamed: bool, behaviour: Behaviour | Either | None) -> Behaviour | None:
     if not isinstance(behaviour, Either):
         return behaviour
-    return behaviour.streamed if asked.get("stream") else behaviour.plain
+    return behaviour.streamed if streamed else behaviour.plain
 
 
 def _framed(content: bytes) -> bytes:

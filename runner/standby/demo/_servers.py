@@ -42,7 +42,7 @@ class Servers:
                     playing = taking_turns(provider) if self._serve else self._playing[provider.name]
                     server = FaultServer(self._scripts.get(provider.name, playing))
                     port = (await self._open.enter_async_context(server)).port
-                self.urls[provider.name] = f"http://127.0.0.1:{port}/v1"
+                self.urls[provider.name] = f"http://127.0.0.1:{port}{provider.vendor.path}"
         except BaseException:
             await self.aclose()
             raise
