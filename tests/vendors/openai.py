@@ -49,13 +49,14 @@ def conversation_of(body):
         tool_choice=_choice(body.get("tool_choice")),
         response_format=_format(body.get("response_format")),
         stop=tuple(body.get("stop", ())),
+        seed=body.get("seed", body.get("random_seed")),
         max_tokens=body.get("max_completion_tokens", body.get("max_tokens")),
         logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else None,
         reasoning=_reasoning(body),
         **{
             name: body.get(name)
             for name in (
-                *("parallel_tool_calls", "temperature", "top_p", "top_k", "seed", "n", "frequency_penalty"),
+                *("parallel_tool_calls", "temperature", "top_p", "top_k", "n", "frequency_penalty"),
                 *("presence_penalty", "logit_bias", "verbosity", "user", "metadata", "service_tier"),
             )
         },
