@@ -150,6 +150,13 @@ def test_a_missing_file_is_named(command, tmp_path):
     assert b"Traceback" not in done.stderr
 
 
+def test_features_prints_a_table():
+    """What each client can do."""
+    done = standby("features")
+    assert done.returncode == 0
+    assert "| `seed` | `seed` | ✓ |" in done.stdout.decode()
+
+
 def test_schema_prints_a_json_schema():
     """Draft 2020-12, of the whole document."""
     done = standby("schema")

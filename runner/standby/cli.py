@@ -186,6 +186,14 @@ def schema(
 
 
 @app.command()
+def features() -> None:
+    """Print what each client can do: what may be asked of it, and what its answers tell."""
+    from standby import lab
+
+    typer.echo(lab.features(), nl=False)
+
+
+@app.command()
 def explain(
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Answer decision cases from standard input, a line each.")

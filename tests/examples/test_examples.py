@@ -224,26 +224,27 @@ async def test_embed_fastapi_without_anybody(monkeypatch, tmp_path):
 
 
 def test_gateway_yaml():
-    """It is valid with both keys, its comments about times hold, and its policies are those of its candidates."""
-    document = load(EXAMPLES / "gateway.yaml", environ={"OPENAI_API_KEY": "one", "MISTRAL_API_KEY": "two"})
-    assert set(document.providers) == {"openai", "mistral"}
+    """It is valid with its keys, its comments about times hold, and its policies are those of its candidates."""
+    keys = {"OPENAI_API_KEY": "one", "ANTHROPIC_API_KEY": "two", "GEMINI_API_KEY": "three"}
+    document = load(EXAMPLES / "gateway.yaml", environ=keys)
+    assert {provider.client for provider in document.providers.values()} == {"openai", "anthropic", "gemini"}
     assert document.providers["openai"].api_key is not None
     assert document.server.admin_key is None
     snapshot = document.snapshot()
     chat = snapshot.models["chat"]
     policies = [effective_policies(snapshot, chat, candidate) for candidate in chat.candidates]
-    assert {policy.runner_policy_name for policy in policies} == {"two_vendors"}
+    assert {policy.runner_policy_name for policy in policies} == {"any_vendor"}
     attempts = [policy.runtime_policy.timeouts.attempt_seconds for policy in policies]
     assert sum(attempts) < chat.timeouts.total_seconds
-    # A demoted primary is behind its standby.
-    first, second = chat.candidates
+    # A demoted primary is behind its standbys.
+    first, second, third = chat.candidates
     step = policies[0].runner_policy.priority_demote_policy.demote_step
     assert step is not None
-    assert first.priority < second.priority < first.priority + step
+    assert first.priority < second.priority < third.priority < first.priority + step
     assert len(snapshot.models["embed"].candidates) == 1
 
 
 def test_gateway_yaml_names_what_is_missing():
-    """Without the keys it says which variables to set, both at once."""
-    with pytest.raises(ValueError, match=r"(?s)OPENAI_API_KEY.*MISTRAL_API_KEY"):
+    """Without the keys it says which variables to set, all at once."""
+    with pytest.raises(ValueError, match=r"(?s)OPENAI_API_KEY.*ANTHROPIC_API_KEY.*GEMINI_API_KEY"):
         load(EXAMPLES / "gateway.yaml", environ={})

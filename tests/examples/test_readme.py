@@ -22,7 +22,7 @@ from standby.store import parse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-KEYS = {"OPENAI_API_KEY": "one", "MISTRAL_API_KEY": "two"}
+KEYS = {"OPENAI_API_KEY": "one", "ANTHROPIC_API_KEY": "two", "GEMINI_API_KEY": "three"}
 
 
 def blocks(language: str) -> list[str]:
