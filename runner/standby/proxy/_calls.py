@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, TypedDict
 
-import anyio
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from standby.clients import COUNT_TOKENS, Body, InvalidBody, counts_tokens, estimated_count
@@ -21,7 +20,6 @@ from standby.runner import (
     RunFailed,
     Runner,
     RunRecord,
-    RunResult,
     RunStream,
     UnknownCandidate,
     UnknownModel,
@@ -42,8 +40,9 @@ from ._asked import (
     run_id_of,
     wants_stream,
 )
+from ._connected import while_connected
 from ._refusals import Refusal, at_limit, bad_request, listed, not_found, not_yet, quoted, refusal_of
-from ._streams import EventStream, until_gone
+from ._streams import EventStream
 
 SPEECH: Final = "audio/speech"
 """Its answer comes as it is spoken, whether or not it is asked for in events."""
@@ -133,7 +132,9 @@ class Calls:
     async def _answer(self, request: Request, sent: ModelRequest, options: Options, caller: Caller) -> Response:
         lease, record = await self._admit(caller, Body.of(sent.body)), None
         try:
-            result = await self._run_while_connected(request, sent, options, caller)
+            result = await while_connected(
+                request.receive, lambda: self._runner.run(sent, **_run_options(request, options, caller))
+            )
             record = result.record
         except Exception as error:  # noqa: BLE001 - `_refused` raises what it has no answer to
             record = error.record if isinstance(error, RunFailed) else None
@@ -173,26 +174,6 @@ class Calls:
                 raise invalid_body(error) from None
             case _:
                 raise error
-
-    async def _run_while_connected(
-        self, request: Request, sent: ModelRequest, options: Options, caller: Caller
-    ) -> RunResult:
-        """Run, unless the caller goes away first: then the run is cancelled.
-
-        Raises:
-            ClientDisconnect: There is nobody to answer.
-        """
-        came_to: RunResult | Exception = ClientDisconnect()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(until_gone, request.receive, tasks.cancel_scope)
-            try:
-                came_to = await self._runner.run(sent, **_run_options(request, options, caller))
-            except Exception as error:  # noqa: BLE001 - raised below: a task group would wrap it
-                came_to = error
-            tasks.cancel_scope.cancel()
-        if isinstance(came_to, Exception):
-            raise came_to
-        return came_to
 
     async def _admit(self, caller: Caller, body: Body) -> Lease | None:
         """Take the caller's own capacity for one call; `None` where nothing limits it."""

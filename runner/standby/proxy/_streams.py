@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-import anyio
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -21,6 +21,7 @@ from standby.runner import RunStream, StreamInterrupted
 
 from ._answers import error_content, record_headers
 from ._asked import path_of
+from ._connected import while_connected
 from ._refusals import Refusal
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -58,16 +59,14 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        failed: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(until_gone, receive, tasks.cancel_scope)
-            failed = await self._answer(path_of(scope), send)
-            tasks.cancel_scope.cancel()
-        if failed is not None:
+        try:
+            await while_connected(receive, lambda: self._answer(path_of(scope), send))
+        except ClientDisconnect:
+            pass  # nobody is there
+        except Exception as failed:  # noqa: BLE001 - `_refused` raises what it has no answer to
             await self._refused(failed)(scope, receive, send)
 
-    async def _answer(self, path: str, send: Send) -> Exception | None:
-        """Send the stream; what went wrong is returned, since the task group above would wrap it."""
+    async def _answer(self, path: str, send: Send) -> None:
         stream: RunStream | None = None
         try:
             stream = self._begin()
@@ -78,18 +77,8 @@ class EventStream(Response):
                 raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": 200, "headers": raw})
                 await _pass_on(stream, path, send)
-        except Exception as error:  # noqa: BLE001 - as said above
-            return error
         finally:
             self._ended(stream)
-        return None
-
-
-async def until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Cancel ``scope`` as soon as the caller's connection is closed."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
 
 
 async def _pass_on(stream: RunStream, path: str, send: Send) -> None:
