@@ -10,7 +10,7 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from standby.clients import ClientError, Form, OpenAIClient, Request, adapt
+from standby.clients import ChatServer, ClientError, Form, OpenAIClient, Request, adapt
 from standby.clients._form import parts_of
 from tests.clients.sdk_provider import Provider, answering, failure_of, read
 
@@ -86,6 +86,27 @@ async def test_azure__deployment():
     (sent,) = provider.seen
     path = "https://me.openai.azure.test/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
     assert (str(sent.url), sent.headers["api-key"]) == (path, KEY)
+
+
+@pytest.mark.parametrize(("version", "key"), [("2024-10-21", "max_tokens"), ("2025-04-01", "max_completion_tokens")])
+async def test_azure__version(version, key):
+    """What is translated goes out by the words of the version that the SDK's client speaks."""
+    provider = answering(ANSWER)
+    sdk = openai.AsyncAzureOpenAI(
+        api_key=KEY, api_version=version, azure_endpoint="https://azure.test", http_client=provider.over_httpx2()
+    )
+    hi = [{"role": "user", "content": "Hi"}]
+    await adapt(sdk).send(Request("gpt", {"model": "x", "max_tokens": 9, "messages": hi}, "messages"))
+    assert json.loads(provider.seen[0].content)[key] == 9
+
+
+async def test_server():
+    """What a compatible server does otherwise can be told."""
+    provider = answering(ANSWER)
+    server = ChatServer(name="theirs", pages=(), lacks=("seed",))
+    client = adapt(sdk_of(provider), server=server)
+    failure = await failure_of(client, Request("gpt", {**ASKED.body, "seed": 1}))
+    assert (failure.code, provider.seen) == ("unsupported_parameter", [])
 
 
 async def test_azure__token():

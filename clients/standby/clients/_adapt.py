@@ -13,12 +13,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol, cast
 
 from ._anthropic import ANTHROPIC_VERSION, AnthropicClient
+from ._azure import azure_server
 from ._errors import ClientError
 from ._exceptions import rule_for
 from ._form import FORM, parts_of
 from ._http import HttpRequest, HttpxReply, Reply, Sealed, seal
 from ._openai import OpenAIClient
 from ._pool import HttpPool
+from .dialects._chat_server import OPENAI, ChatServer
 
 __all__ = ["SdkClient", "adapt"]
 
@@ -26,6 +28,7 @@ _BASE: Final = "https://sdk.invalid"
 """Stands for the SDK's own base URL, which it puts before every path itself."""
 
 _OPENAI: Final = ("openai.AsyncOpenAI",)  # Azure's is one of those
+_AZURE: Final = "openai.AsyncAzureOpenAI"
 _ANTHROPIC: Final = (
     "anthropic.AsyncAnthropic",  # those for Foundry, Google Cloud and AWS are of those, and these are not
     "anthropic.AsyncAnthropicVertex",
@@ -64,6 +67,7 @@ def adapt(
     connect_seconds: float = 5.0,
     max_connections: int = 100,
     streams_may_end_without_finish: bool = False,
+    server: ChatServer | None = None,
 ) -> OpenAIClient | AnthropicClient:
     """A client that sends what it is asked through ``sdk``: its base URL, authentication, headers and connections.
 
@@ -77,6 +81,7 @@ def adapt(
         max_connections: How many calls may be under way at once; the others wait. Let the limit of the SDK's own HTTP
             client be no lower: what waits inside of it can lose its place when it is cancelled.
         streams_may_end_without_finish: For servers that send neither a finish reason nor ``[DONE]``.
+        server: What a server that is compatible with OpenAI's does otherwise; Azure's is known by its version.
 
     Raises:
         TypeError: ``sdk`` is no such client, or a synchronous one.
@@ -92,7 +97,19 @@ def adapt(
     pool = HttpPool(SdkWire(sdk, library), max_connections=max_connections, connect_seconds=connect_seconds)
     if library == "anthropic":
         return _OverAnthropic(sdk, base_url=_BASE, http=pool)
-    return _OverOpenAI(sdk, base_url=_BASE, http=pool, streams_may_end_without_finish=streams_may_end_without_finish)
+    if server is None:
+        server = azure_server(_azure_version(sdk)) if _AZURE in bases else OPENAI
+    return _OverOpenAI(
+        sdk,
+        base_url=_BASE,
+        http=pool,
+        streams_may_end_without_finish=streams_may_end_without_finish,
+        server=server,
+    )
+
+
+def _azure_version(sdk: Any) -> str:
+    return str(sdk.default_query["api-version"])
 
 
 class _OverSdk:

@@ -37,6 +37,7 @@ _DEPLOYED: Final = frozenset(
 )
 """What is asked of a deployment; the rest is asked of the resource, and names the model in its body."""
 
+_UNDATED: Final = ("v1", "preview")
 _NAMES_AS_OPENAI_FROM: Final = "2024-12-01"
 _RESPONSES_FROM: Final = "2025-03-01"
 """learn.microsoft.com/azure/ai-foundry/openai/how-to/responses"""
@@ -52,10 +53,11 @@ AZURE_2024: Final = ChatServer(
 """The dated versions up to the default one."""
 
 
-def _server_of(date: str) -> ChatServer:
-    if date < _NAMES_AS_OPENAI_FROM:
-        return AZURE_2024
-    return AZURE if date >= _RESPONSES_FROM else replace(AZURE, responses=False)
+def azure_server(api_version: str) -> ChatServer:
+    """What a version of Azure's API does otherwise than OpenAI's."""
+    if api_version in _UNDATED or api_version >= _RESPONSES_FROM:
+        return AZURE
+    return replace(AZURE, responses=False) if api_version >= _NAMES_AS_OPENAI_FROM else AZURE_2024
 
 
 class AzureOpenAIClient(OpenAIClient):
@@ -95,7 +97,7 @@ class AzureOpenAIClient(OpenAIClient):
         if api_key is not None and token is not None:
             raise ValueError("needs either api_key or token")
         key = "" if api_key is None else api_key.get_secret_value().strip()
-        self._dated = api_version not in ("v1", "preview")
+        self._dated = api_version not in _UNDATED
         self._query = "" if api_version == "v1" else f"?api-version={api_version}"
         self._token = token
         resource = base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
@@ -105,7 +107,7 @@ class AzureOpenAIClient(OpenAIClient):
             http=http,
             connect_seconds=connect_seconds,
             streams_may_end_without_finish=streams_may_end_without_finish,
-            server=_server_of(api_version) if self._dated else AZURE,
+            server=azure_server(api_version),
             clock=clock,
         )
 
