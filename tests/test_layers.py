@@ -1,6 +1,7 @@
 """The arrows between the packages: proxy, lab, demo -> runner -> clients, store; nothing back; HTTP in one place."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -85,13 +86,43 @@ def test_standby_is_a_namespace():
 
 
 @pytest.mark.parametrize("package", ["store", "clients", "runner"])
-def test_importing_the_library_imports_no_extra(package):
-    """Who embeds the runner does not pay for the server, the stores or the tools."""
+def test_importing_the_library_imports_nothing_that_is_only_used_later(package):
+    """Who embeds the runner does not pay for the server, the stores, the tools, nor yet for what reads a document."""
+    extras = {
+        "sqlalchemy",
+        "starlette",
+        "uvicorn",
+        "aiohttp",
+        "botocore",
+        "prometheus_client",
+        "rich",
+        "typer",
+        "redis",
+    }
+    later = {"httpx", "pydantic", "yaml", "importlib.metadata", "email.utils"}
     code = f"import sys, standby.{package}; print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     )
-    assert not loaded & {"sqlalchemy", "starlette", "uvicorn", "aiohttp", "botocore", "rich", "typer", "redis"}
+    assert not loaded & (extras | later)
+
+
+@pytest.mark.parametrize("package", ["standby.store", "standby.clients"])
+def test_what_is_imported_later_is_what_type_checkers_see(package):
+    """Every public name can be had, from the module that it is said to come from; no other name can."""
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).read_text())
+    said = {
+        alias.name: f"{package}.{node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert set(said) == set(module.__all__)
+    for name, where in said.items():
+        assert getattr(module, name) is getattr(importlib.import_module(where), name)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        getattr(module, "Nothing")  # noqa: B009 - for what it raises
 
 
 def test_every_package_is_typed():

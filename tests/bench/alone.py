@@ -25,7 +25,7 @@ from tests.bench.measuring import allow_connections, as_many
 
 HEADERS = {"content-type": "application/json", "authorization": "Bearer key-of-up0"}
 LOOKS = 20
-FAILS_EVERY = 10
+FAILS_EVERY = 5
 AT_A_TIME = 250
 
 
@@ -88,7 +88,7 @@ async def in_flight(url: str, who: str, count: int) -> dict[str, float]:
 
 
 async def memory(url: str, count: int) -> list[float]:
-    """Kilobytes of this process, looked at `LOOKS` times while it does so many runs; every tenth fails over."""
+    """Kilobytes of this process, looked at `LOOKS` times while it does so many runs; every fifth fails over."""
     answers, fails_over = (MemoryCatalog.from_mapping(document(url, failing=failing)) for failing in (0, 1))
     async with Runner(answers) as answering, Runner(fails_over) as failing_over:
         numbers = itertools.count()

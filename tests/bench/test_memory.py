@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -16,10 +17,11 @@ IMPORTS = 11
 
 BARE, OURS = "bare aiohttp", "Standby"
 IMPORT = """
-import os, time, psutil
+import time
 began = time.process_time()
 import standby.runner
 took = time.process_time() - began
+import psutil
 print(took * 1000, psutil.Process().memory_info().rss / 2**20)
 """
 
@@ -58,14 +60,16 @@ def test_memory_of_many_runs(report, full):
     )
 
 
-def test_memory_and_time_of_the_import(report):
-    """`import standby.runner`, in a new process whose files are in the system's cache: at most 150 ms and 45 MB.
+def test_memory_and_time_of_the_import(report, tmp_path):
+    """`import standby.runner` where it was imported before: at most 150 ms and 45 MB.
 
-    The least of a few: what else the machine does only adds.
+    Compiled, as what is installed is, wherever this machine keeps that. The least of a few: what else it does only adds.
     """
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     told = []
     for _ in range(IMPORTS):
-        said = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True).stdout
+        command = [sys.executable, "-c", IMPORT]
+        said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
         told.append([float(each) for each in said.split()])
     milliseconds, megabytes = (min(column) for column in zip(*told, strict=True))
     report.must(

@@ -16,7 +16,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, cast
 
 MAX_HINT_SECONDS: Final = 365 * 24 * 3600.0
@@ -155,6 +154,8 @@ def _iso_date(text: str) -> float | None:
 def _http_date(text: str) -> float | None:
     if not text or len(text) > _MAX_TEXT:
         return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - takes a while, and few hints are dates
+
     try:
         return _timestamp(parsedate_to_datetime(text))
     except (ValueError, OverflowError, TypeError, IndexError):

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
-
-from pydantic import SecretStr
 
 from ._protocols import ProviderClient
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from ._http import Host
     from ._pool import HttpPool
 
@@ -40,7 +39,7 @@ class ClientSettings:
     name: str
     base_url: str | None = None
     api_key: SecretStr | None = None
-    headers: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
+    headers: Mapping[str, SecretStr] = field(default_factory=dict[str, "SecretStr"])
     connect_seconds: float | None = None
     streams_may_end_without_finish: bool = False
     api_version: str | None = None
@@ -65,6 +64,8 @@ def client_maker(name: str) -> ClientMaker:
     Raises:
         LookupError: No installed package has one.
     """
+    from importlib.metadata import entry_points  # noqa: PLC0415 - takes a while, and only providers have clients
+
     for entry in entry_points(group=GROUP, name=name):
         return cast("ClientMaker", entry.load())
     raise LookupError(f"no installed package has a client that is named {name!r}")

@@ -17,12 +17,14 @@ The idea is that of the AWS SDKs' retry quota and of gRPC's retry throttling: pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from standby.clients import Work
-from standby.store import RetryBudget
 
 from ._decisions import BUDGET, Match, RetryDecision
+
+if TYPE_CHECKING:
+    from standby.store import RetryBudget
 
 RETRY_COSTS: Final[dict[Work, int]] = {"not_sent": 5, "rejected": 5, "unknown": 14, "billed": 14}
 EARNED_BY_SUCCESS: Final = 1

@@ -11,14 +11,15 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from standby.clients import ClientSettings, ProviderClient, client_maker
-from standby.store import Finding, Provider, Snapshot
+from standby.store import Finding, Snapshot
 
 from ._route import credentials_of
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
+    from standby.store import Provider
 
-ClientFactory = Callable[[Provider], ProviderClient]
+ClientFactory = Callable[["Provider"], ProviderClient]
 """Makes a client from a provider's settings."""
 
 

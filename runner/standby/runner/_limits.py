@@ -20,9 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from standby.store import Asked, Full, Grant, RateLimitPolicy, SharedLimits
+from standby.store import Asked, Full, Grant, SharedLimits
 
 if TYPE_CHECKING:
+    from standby.store import RateLimitPolicy
+
     from ._queue import Ticket
 
 WINDOW_SECONDS: Final = 60.0

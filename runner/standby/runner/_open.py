@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from standby import store as documents
 from standby.store import (
     CLIENTS,
     Audit,
     Catalog,
-    Document,
     Finding,
     History,
     InvalidConfig,
@@ -25,8 +25,6 @@ from standby.store import (
     SharedLimits,
     Snapshot,
     State,
-    parse,
-    read,
     reloaded,
 )
 
@@ -35,13 +33,14 @@ from ._runner import Runner
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
+    from standby.store import Document
     from standby.store.sql import SqlCatalog
 
 AT_THE_START = "at the start"
 
 Replace = Callable[[Mapping[str, Any], str, str], Awaitable[Snapshot]]
 """Makes a raw document the newest version of a catalog: the document, who wants it, and why."""
-Reread = Callable[[Mapping[str, Any]], Document]
+Reread = Callable[[Mapping[str, Any]], "Document"]
 """A raw document -> a valid one, or `InvalidConfig`."""
 
 
@@ -108,7 +107,7 @@ async def open_gateway(
         InvalidConfig: The document is wrong, or keeps all in memory, where ``last_good`` would mean nothing.
         StoreError: A store that it names cannot be opened, and there is no copy of what it had.
     """
-    raw = config if isinstance(config, Mapping) else read(config)
+    raw = config if isinstance(config, Mapping) else documents.read(config)
     file = where or (None if isinstance(config, Mapping) else os.fspath(config))
     origin = ("configuration", "host") if file is None else (file, "file")
     known = KnownClients(clients or ())
@@ -176,7 +175,7 @@ def _document(raw: Mapping[str, Any], *, own: Collection[str], where: str) -> Do
     Raises:
         InvalidConfig: It is wrong, or its clients cannot be made.
     """
-    document = parse(raw, clients=KnownClients(own), where=where)
+    document = documents.parse(raw, clients=KnownClients(own), where=where)
     if findings := unfit_clients(document.providers, own):
         raise InvalidConfig(findings, where)
     return document

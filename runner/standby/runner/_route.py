@@ -7,30 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenacity import RetryCallState, Retrying, wait_exponential
 
+from standby import store
 from standby.clients import ProviderClient
-from standby.store import (
-    DEFAULT_SCOPES,
-    Backoff,
-    Candidate,
-    Commit,
-    FailoverPolicy,
-    Hedge,
-    Model,
-    Provider,
-    Queue,
-    RetryBudget,
-    RunnerPolicy,
-    RuntimePolicy,
-    Snapshot,
-    effective_policies,
-    overlaid,
-)
+from standby.store import DEFAULT_SCOPES, Snapshot
 
 from ._limits import Capacity, Limits
 from ._rules import DEFAULT_COOLDOWN_SECONDS, Rules, compile_rules, is_active
+
+if TYPE_CHECKING:
+    from standby.store import (
+        Backoff,
+        Candidate,
+        Commit,
+        FailoverPolicy,
+        Hedge,
+        Model,
+        Provider,
+        Queue,
+        RetryBudget,
+        RunnerPolicy,
+        RuntimePolicy,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def _candidate(
     limits: Limits,
     shared: dict[str | None, Rules],
 ) -> RouteCandidate:
-    policies = effective_policies(snapshot, model, candidate)
+    policies = store.effective_policies(snapshot, model, candidate)
     gateway, runtime, override = policies.runner_policy, policies.runtime_policy, policies.failover_override
     key, priorities = f"{model_name}/{candidate.id}", [each.priority for each in model.candidates]
     of_key = limits.capacity(f"credential:{credential.name}", snapshot.providers[candidate.provider].rate_limit)
@@ -263,7 +264,7 @@ def _rules(
 
 
 def _cooldown(gateway: RunnerPolicy, override: FailoverPolicy | None) -> CooldownPolicy:
-    policy = overlaid(gateway.failover_policy, override)
+    policy = store.overlaid(gateway.failover_policy, override)
     written = {category.strip().lower(): scope for category, scope in gateway.scopes.items()}
     return CooldownPolicy(
         multiplier=policy.cooldown_multiplier,

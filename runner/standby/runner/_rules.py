@@ -10,23 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, get_args
 
 from ahocorasick_rs import AhoCorasick
-from pydantic.alias_generators import to_camel
 
-from standby.store import (
-    Action,
-    FailoverPolicy,
-    HardStopPolicy,
-    PriorityDemotePolicy,
-    RetryPolicy,
-    RunnerPolicy,
-    RuntimePolicy,
-)
+from standby.store import Action
 
 from ._classify import FailureInfo
 from ._decisions import CLIENT_SAYS, LOCAL_CAPACITY, RETRY, DemoteDecision, FailoverDecision, Match, RetryDecision, stop
+
+if TYPE_CHECKING:
+    from standby.store import (
+        FailoverPolicy,
+        HardStopPolicy,
+        PriorityDemotePolicy,
+        RetryPolicy,
+        RunnerPolicy,
+        RuntimePolicy,
+    )
+
+    _ListsPolicy = HardStopPolicy | FailoverPolicy | PriorityDemotePolicy | RetryPolicy
+    _Origin = Callable[[str], tuple[str, _ListsPolicy]]
 
 DEFAULT_COOLDOWN_SECONDS: Final = 300
 DEFAULT_DEMOTE_STEP: Final = 100
@@ -112,9 +116,6 @@ class Rules:
 
 
 _NOTHING: Final[frozenset[str]] = frozenset()
-
-_ListsPolicy = HardStopPolicy | FailoverPolicy | PriorityDemotePolicy | RetryPolicy
-_Origin = Callable[[str], tuple[str, _ListsPolicy]]
 
 
 def compile_rules(gateway: RunnerPolicy, runtime: RuntimePolicy, override: FailoverPolicy | None = None) -> Rules:
@@ -221,6 +222,8 @@ def _compiled(policy_name: str, prefix: str, origin: _Origin, decision: Callable
     Items compare trimmed and in lower case, and of equal ones the first decides. An empty item never matches, nor does
     a status of 0, which means that no answer came.
     """
+    from pydantic.alias_generators import to_camel  # noqa: PLC0415 - it comes with the policies, which are pydantic's
+
     lists = RuleLists[D]()
     by_kind: dict[str, dict[Any, D]] = {
         "categories": lists.categories,

@@ -19,7 +19,6 @@ from standby.store import (
     MemoryHistory,
     MemoryState,
     PriorityClass,
-    RateLimitPolicy,
     SharedLimits,
     Snapshot,
     State,
@@ -43,6 +42,7 @@ from ._troubles import Trouble, troubles_of
 
 if TYPE_CHECKING:
     from standby.clients import Host, HttpPool
+    from standby.store import RateLimitPolicy
 
 
 class Options(NamedTuple):

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import orjson
 
 from standby.clients import EVENT_STREAM, Block, Chunk, ClientError, ProviderStream, Request, StreamingClient, Usage
-from standby.store import Commit, Effect
+from standby.store import Effect
 
 from ._drive import Driver
 from ._errors import StreamInterrupted
@@ -30,6 +30,9 @@ from ._route import RouteCandidate
 from ._run import Run
 from ._scope import Scope, kept_scope
 from ._steps import Call
+
+if TYPE_CHECKING:
+    from standby.store import Commit
 
 MAX_PARTIAL_BYTES: Final = 256 * 1024
 """How much of a stream is kept for `StreamInterrupted.partial`: memory is bounded, however long the stream."""

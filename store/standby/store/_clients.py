@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -83,6 +82,8 @@ CLIENTS: Final = KnownClients()
 
 @cache
 def _installed() -> tuple[str, ...]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - takes a while, and only documents name clients
+
     names = {entry.name for entry in entry_points(group=GROUP)}
     ours = [name for name in OURS if name in names]
     return *ours, *sorted(names.difference(OURS))

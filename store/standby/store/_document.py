@@ -16,7 +16,6 @@ from ._models import (
     BUILT_IN_RUNNER_POLICIES,
     BUILT_IN_RUNTIME_POLICIES,
     Model,
-    PriorityClass,
     RateLimitPolicy,
     RunnerPolicy,
     RuntimePolicy,
@@ -25,6 +24,7 @@ from ._models import (
 from ._protocols import Snapshot
 from ._providers import Provider
 from ._texts import Id, Key, Name, StoreUrl, is_loopback
+from ._words import PriorityClass
 
 _SQLITE = "sqlite:///"
 

@@ -10,17 +10,18 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
 from ._audit import Audit, Audited, audited
 from ._clients import CLIENTS
-from ._config import load, parse
-from ._document import Document
 from ._findings import Finding, InvalidConfig
 from ._protocols import Snapshot
 from ._standing import CLEAN, Effect, Standing, changed, leased, returned
+
+if TYPE_CHECKING:
+    from ._document import Document
 
 
 class MemoryCatalog:
@@ -39,6 +40,8 @@ class MemoryCatalog:
         clients: Collection[str] = CLIENTS,
     ) -> Self:
         """The catalog that the document in a file describes; `load` tells what it takes and raises."""
+        from ._config import load  # noqa: PLC0415 - without a document nobody waits for what reads them
+
         return cls(_given(load(path, environ=environ, clients=clients), os.fspath(path)))
 
     @classmethod
@@ -46,6 +49,8 @@ class MemoryCatalog:
         cls, raw: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, clients: Collection[str] = CLIENTS
     ) -> Self:
         """The catalog that a document describes; `parse` tells what it takes and raises."""
+        from ._config import parse  # noqa: PLC0415 - as above
+
         return cls(_given(parse(raw, environ=environ, clients=clients), "configuration"))
 
     def snapshot(self) -> Snapshot:

@@ -11,7 +11,7 @@ and that is what lets a candidate's override replace the gateway's policy key by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -26,27 +26,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from ._texts import Id
-
-Category = Literal[
-    "insufficient_balance",
-    "rate_limit",
-    "network",
-    "timeout",
-    "stream_error",
-    "provider_overloaded",
-    "provider_5xx",
-    "user_permission",
-    "auth_error",
-    "unsupported_model",
-    "request_error",
-    "client_error",
-]
-Action = Literal["next", "cooldown_and_next", "disable_and_next"]
-PriorityClass = Literal["high", "normal", "low"]
-Scope = Literal["candidate", "credential", "credential_model", "provider"]
-
-CATEGORIES: Final[tuple[str, ...]] = get_args(Category)
-"""The twelve categories of the decision contract, in the order in which they are tested for."""
+from ._words import CATEGORIES, Action, Scope
 
 
 def _known_category(written: str) -> str:
@@ -186,15 +166,6 @@ class PriorityDemotePolicy(Policy):
     beside what puts the first of the model behind the last."""
     restore_seconds: Seconds = 600.0
     """A demotion wears off one step at a time, each after this many seconds; 0 keeps it until restored."""
-
-
-DEFAULT_SCOPES: Final[Mapping[str, Scope]] = {
-    "rate_limit": "credential_model",
-    "auth_error": "credential",
-    "insufficient_balance": "credential",
-    "provider_overloaded": "provider",
-}
-"""What a failure's cooldown covers, by category; the candidate alone where a category is missing."""
 
 
 class RetryBudget(Policy):

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ._audit import Audited
-from ._models import (
-    BUILT_IN_RUNNER_POLICIES,
-    BUILT_IN_RUNTIME_POLICIES,
-    Model,
-    RunnerPolicy,
-    RuntimePolicy,
-)
-from ._providers import Provider
 from ._standing import Effect, Standing
+
+if TYPE_CHECKING:
+    from ._models import Model, RunnerPolicy, RuntimePolicy
+    from ._providers import Provider
+
+
+def _built_in_runner_policies() -> Mapping[str, RunnerPolicy]:
+    from ._models import BUILT_IN_RUNNER_POLICIES  # noqa: PLC0415 - pydantic is only needed where there are policies
+
+    return BUILT_IN_RUNNER_POLICIES
+
+
+def _built_in_runtime_policies() -> Mapping[str, RuntimePolicy]:
+    from ._models import BUILT_IN_RUNTIME_POLICIES  # noqa: PLC0415 - as above
+
+    return BUILT_IN_RUNTIME_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,10 @@ class Snapshot:
     """
 
     version: int
-    models: Mapping[str, Model] = field(default_factory=dict[str, Model])
-    providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
-    runner_policies: Mapping[str, RunnerPolicy] = field(default_factory=lambda: BUILT_IN_RUNNER_POLICIES)
-    runtime_policies: Mapping[str, RuntimePolicy] = field(default_factory=lambda: BUILT_IN_RUNTIME_POLICIES)
+    models: Mapping[str, Model] = field(default_factory=dict[str, "Model"])
+    providers: Mapping[str, Provider] = field(default_factory=dict[str, "Provider"])
+    runner_policies: Mapping[str, RunnerPolicy] = field(default_factory=_built_in_runner_policies)
+    runtime_policies: Mapping[str, RuntimePolicy] = field(default_factory=_built_in_runtime_policies)
 
 
 @runtime_checkable

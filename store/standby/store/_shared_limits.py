@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ._models import RateLimitPolicy
+if TYPE_CHECKING:
+    from ._models import RateLimitPolicy
 
 
 @dataclass(frozen=True, slots=True)
