@@ -222,7 +222,7 @@ def test_no_color_is_respected(tmp_path):
 def test_ctrl_c_and_sigterm_close_everything(tmp_path, number, code, said):
     """It ends at once and says so, without a traceback, and leaves nothing behind."""
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", START.format("300")],
+        [sys.executable, "-u", "-c", START.format("5000")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
